@@ -1,0 +1,65 @@
+# make run    starts Tocsin with a demo week on http://127.0.0.1:8800 (needs python3 3.11+, venv, make)
+# make test   proves it: everything, in a real browser and with real processes
+# make check  the quick part (ruff, mypy, imports, unit and law tests)
+# make bench  what it costs; make soak the long tests; make install Tocsin into .venv only
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PORT   ?= 8800
+
+.PHONY: run install test check bench soak lock clean
+
+run: $(VENV)/.run
+	@exec $(BIN)/tocsin serve --demo --port $(PORT) --data $${TOCSIN_DATA:-data/demo}
+
+install: $(VENV)/.run
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Tocsin needs Python 3.11 or newer; '$(PYTHON)' is not. Install one and run: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python requirements/run.txt pyproject.toml
+	@echo "installing Tocsin into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+test: $(VENV)/.test
+	@tests/needs.sh
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process" tests
+	@$(BIN)/python -m pytest -m process tests
+
+check: $(VENV)/.test
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser" tests
+
+.PHONY: lint
+lint:
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.test
+	@$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.test
+	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m process tests
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  pyproject.toml requirements/build.in -o requirements/run.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  -c requirements/run.txt --extra test pyproject.toml requirements/build.in -o requirements/test.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,228 @@
+"""Alerts: a condition that is or was abnormal, identified by (source name, dedup key). ALT-
+
+The stream holds transitions only; repeats are counted by a projection. What an observation means for an alert is decided
+in `engine/judgement.py`; this module keeps the episodes straight.
+"""
+
+from datetime import datetime
+from typing import ClassVar, Final
+from uuid import UUID
+
+from engine.aggregate import Aggregate, Journal, applies
+from engine.event import Event, Fact
+from engine.observation import Severity
+
+# Starts of ended episodes that are remembered one by one. An older start than all of them is late in any case.
+REMEMBERED_STARTS: Final = 64
+
+
+class AlertEpisodeOpened(Event, frozen=True):
+    """The condition began (again).
+
+    Attributes:
+        number: stamped with the alert's first episode or firing; later ones repeat it.
+        started_at: the start that the format declares, else receipt.
+        declared: whether the format declared it.
+        incident: the incident that it joined or opened; None: not worth one.
+        rule, rule_version: the rule that decided that.
+    """
+
+    TOPIC: ClassVar[str] = "alert.episode_opened.v1"
+    number: str
+    source: str
+    dedup_key: str
+    title: str
+    severity: Severity
+    started_at: datetime
+    declared: bool = False
+    service: str | None = None
+    resource: str | None = None
+    labels: dict[str, str] = {}
+    sender: str | None = None
+    link: str | None = None
+    incident: UUID | None = None
+    rule: str | None = None
+    rule_version: int | None = None
+
+
+class AlertEpisodeEnded(Event, frozen=True):
+    """The condition is over.
+
+    Attributes:
+        ended_at: never before the episode's start (`clamped` says that the sender's clock said so).
+        cause: `resolved` (its senders said so), `no_longer_reported` (a lease ended) or `newer_episode`.
+    """
+
+    TOPIC: ClassVar[str] = "alert.episode_ended.v1"
+    ended_at: datetime
+    cause: str = "resolved"
+    clamped: bool = False
+
+
+class AlertEpisodeMissed(Event, frozen=True):
+    """A resolve told of an episode whose firing never arrived: recorded as closed, so that the late firing opens nothing."""
+
+    TOPIC: ClassVar[str] = "alert.episode_missed.v1"
+    source: str
+    dedup_key: str
+    title: str
+    severity: Severity
+    started_at: datetime
+    ended_at: datetime
+    clamped: bool = False
+
+
+class AlertListed(Event, frozen=True):
+    """A firing of an episode that had ended already arrived late: the alert gets its number and is listed from here on."""
+
+    TOPIC: ClassVar[str] = "alert.listed.v1"
+    number: str
+
+
+class AlertAcknowledged(Event, frozen=True):
+    """The sender's side says that somebody is on it."""
+
+    TOPIC: ClassVar[str] = "alert.acknowledged.v1"
+
+
+class AlertSeverityChanged(Event, frozen=True):
+    """The same episode became better or worse."""
+
+    TOPIC: ClassVar[str] = "alert.severity_changed.v1"
+    severity: Severity
+    incident: UUID | None = None
+
+
+class AlertSenderJoined(Event, frozen=True):
+    """Another reporter of the same condition fires it too; the episode ends when all of them have resolved it."""
+
+    TOPIC: ClassVar[str] = "alert.sender_joined.v1"
+    sender: str
+
+
+class AlertSenderLeft(Event, frozen=True):
+    """One of several reporters resolved it."""
+
+    TOPIC: ClassVar[str] = "alert.sender_left.v1"
+    sender: str
+
+
+class AlertWentStale(Event, frozen=True):
+    """Its source repeats, and has stopped repeating it."""
+
+    TOPIC: ClassVar[str] = "alert.went_stale.v1"
+    lease_until: datetime
+
+
+class AlertHeardAgain(Event, frozen=True):
+    """Its source repeats it after all."""
+
+    TOPIC: ClassVar[str] = "alert.heard_again.v1"
+
+
+class Alert(Aggregate):
+    """One condition over all of its episodes.
+
+    Attributes:
+        number: empty until the first firing: a resolve alone lists nothing.
+        started_at, severity, acknowledged, incident: of the current (or last) episode.
+        ended: starts of ended episodes, latest last, as many as are remembered.
+        stale_since: the end of the lease after which its source fell silent; None: it has not.
+    """
+
+    KIND: ClassVar[str] = "alert"
+
+    def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
+        super().__init__(stream_id, journal)
+        self.number = ""
+        self.source = ""
+        self.dedup_key = ""
+        self.title = ""
+        self.firing = False
+        self.stale_since: datetime | None = None
+        self.acknowledged = False
+        self.severity = Severity.INFO
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self.declared = False
+        self.service: str | None = None
+        self.resource: str | None = None
+        self.incident: UUID | None = None
+        self.senders: frozenset[str] = frozenset()
+        self.ended: tuple[datetime, ...] = ()
+        # The furthest due time (µs) that this process put into the index for it; see `engine/judgement.py`.
+        self._lease_written = 0
+
+    def belongs_to_ended(self, start: datetime) -> bool:
+        """Whether an episode that began at `start` has ended (or is older than any that we know)."""
+        if start in self.ended:
+            return True
+        newest = self.started_at if self.firing else (self.ended[-1] if self.ended else None)
+        return newest is not None and start < newest
+
+    def open_episode(self, event: AlertEpisodeOpened) -> Fact:
+        """The condition begins; an older episode that is still open must have been ended before."""
+        return self.record(event)
+
+    def end_episode(self, *, ended_at: datetime, cause: str = "resolved") -> Fact:
+        """The condition is over; an end before the start is clamped to it and flagged."""
+        assert self.started_at is not None
+        clamped = ended_at < self.started_at
+        return self.record(AlertEpisodeEnded(ended_at=max(ended_at, self.started_at), cause=cause, clamped=clamped))
+
+    def acknowledge(self) -> Fact | None:
+        """Once an episode."""
+        return None if self.acknowledged else self.record(AlertAcknowledged())
+
+    @applies(AlertEpisodeOpened)
+    def _episode_opened(self, event: AlertEpisodeOpened) -> None:
+        self.number, self.source, self.dedup_key, self.title = event.number, event.source, event.dedup_key, event.title
+        self.firing, self.stale_since, self.acknowledged = True, None, False
+        self.severity, self.started_at, self.ended_at = event.severity, event.started_at, None
+        self.declared, self.service, self.resource, self.incident = event.declared, event.service, event.resource, event.incident
+        self.senders = frozenset({event.sender}) if event.sender else frozenset()
+
+    @applies(AlertEpisodeEnded)
+    def _episode_ended(self, event: AlertEpisodeEnded) -> None:
+        assert self.started_at is not None
+        self.firing, self.stale_since, self.ended_at, self.senders = False, None, event.ended_at, frozenset()
+        self._remember(self.started_at)
+
+    @applies(AlertEpisodeMissed)
+    def _episode_missed(self, event: AlertEpisodeMissed) -> None:
+        if not self.exists:
+            self.source, self.dedup_key, self.title, self.severity = event.source, event.dedup_key, event.title, event.severity
+        self.started_at, self.ended_at = event.started_at, event.ended_at
+        self._remember(event.started_at)
+
+    def _remember(self, start: datetime) -> None:
+        self.ended = tuple(sorted({*self.ended, start}))[-REMEMBERED_STARTS:]
+
+    @applies(AlertListed)
+    def _listed(self, event: AlertListed) -> None:
+        self.number = event.number
+
+    @applies(AlertAcknowledged)
+    def _acknowledged(self, _: AlertAcknowledged) -> None:
+        self.acknowledged = True
+
+    @applies(AlertSeverityChanged)
+    def _severity_changed(self, event: AlertSeverityChanged) -> None:
+        self.severity = event.severity
+        self.incident = event.incident or self.incident
+
+    @applies(AlertSenderJoined)
+    def _sender_joined(self, event: AlertSenderJoined) -> None:
+        self.senders |= {event.sender}
+
+    @applies(AlertSenderLeft)
+    def _sender_left(self, event: AlertSenderLeft) -> None:
+        self.senders -= {event.sender}
+
+    @applies(AlertWentStale)
+    def _went_stale(self, event: AlertWentStale) -> None:
+        self.stale_since = event.lease_until
+
+    @applies(AlertHeardAgain)
+    def _heard_again(self, _: AlertHeardAgain) -> None:
+        self.stale_since = None

@@ -1,0 +1,385 @@
+"""Judgement: what each observation of a delivery means, decided on the streams as they stand.
+
+    trigger      an episode begins, is repeated, or the statement is late
+    resolve      the episode ends; when it was the last of its incident, the incident recovers and, after settling, is resolved
+    acknowledge  the open episode is acknowledged
+
+Which alerts are worth an incident and which belong together is the ticket rule's business (`engine/rule.py`); the
+correlation stream is the arbiter. DESIGN: "From a bell to a ticket".
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+from engine.alert import (
+    Alert,
+    AlertEpisodeMissed,
+    AlertEpisodeOpened,
+    AlertHeardAgain,
+    AlertListed,
+    AlertSenderJoined,
+    AlertSenderLeft,
+    AlertSeverityChanged,
+)
+from engine.change import Change, ChangeRecorded
+from engine.clock import micros
+from engine.correlation import Correlation
+from engine.delivery import Disposition, MonitoringEvent
+from engine.event import Fact
+from engine.identity import alert_id, correlation_id, incident_id, rule_id, source_id, timer_id
+from engine.incident import Incident
+from engine.ledger import Work
+from engine.observation import Observation, ObservationKind, Severity, SourceProfile
+from engine.rule import ASSESSMENT, Rule, TicketRule
+from engine.source import Source
+from engine.store import DueTimer
+from engine.ticket import Meaning, Relation
+from engine.timer import Timer
+
+CHANNEL: Final = "monitoring"
+
+# A lease by repeat interval is written again only when it moved by this part of its length: a storm of repeats must not
+# become a storm of writes. The due time has the same slack on top, so a lease may end late by it, never early.
+LEASE_SLACK: Final = 0.1
+LEASE: Final = "lease"        # by the source's repeat interval: ends in stale, then in a resolve
+ENDS_AT: Final = "ends_at"    # by the sender's own word (Alertmanager API): ends at once
+STALE: Final = "stale"
+SETTLE: Final = "settle"
+
+
+class LeasePolicy:
+    """How long a source's word holds.
+
+    Attributes:
+        repeat_seconds: the source repeats this often; its lease is twice that. None: it does not repeat.
+        explicit_seconds: where an observation could carry `lease_until` and does not. None: the format has no such thing.
+    """
+
+    __slots__ = ("explicit_seconds", "repeat_seconds")
+
+    def __init__(self, *, repeat_seconds: float | None = None, explicit_seconds: float | None = None) -> None:
+        self.repeat_seconds, self.explicit_seconds = repeat_seconds, explicit_seconds
+
+    def until(self, observation: Observation, now: datetime) -> tuple[datetime | None, bool]:
+        """(end of the lease or None, whether the sender itself said so)."""
+        if observation.lease_until is not None:
+            return observation.lease_until, True
+        if self.explicit_seconds is not None:
+            return now + timedelta(seconds=self.explicit_seconds), True
+        if self.repeat_seconds is not None:
+            return now + timedelta(seconds=2 * self.repeat_seconds), False
+        return None, False
+
+
+class Judgement:
+    """Judges the observations of one source within one unit of work."""
+
+    def __init__(self, work: Work, profile: SourceProfile, rule: TicketRule, lease: LeasePolicy | None = None) -> None:
+        self.work, self.profile, self.rule, self.lease = work, profile, rule, lease or LeasePolicy()
+        self.actor = f"source:{profile.name}"
+
+    @classmethod
+    def for_source(cls, work: Work, name: str, lease: LeasePolicy | None = None) -> "Judgement":
+        """With the source's profile and the rule version in force.
+
+        Raises:
+            LookupError: no such source.
+        """
+        source = work.load(Source, source_id(name))
+        if source.profile is None:
+            raise LookupError(name)
+        return cls(work, source.profile, work.load(Rule, rule_id(source.rule)).current, lease)
+
+    def judge(self, observation: Observation) -> MonitoringEvent:
+        """Decide what one observation means, record what follows, and say what was decided."""
+        match observation.kind:
+            case ObservationKind.TRIGGER:
+                return self._trigger(observation)
+            case ObservationKind.RESOLVE:
+                return self._resolve(observation)
+            case ObservationKind.ACKNOWLEDGE:
+                return self._acknowledge(observation)
+            case ObservationKind.CHANGE:
+                return self._change(observation)
+            case _:
+                return MonitoringEvent(observation=observation, disposition=Disposition.IGNORED, dedup_key=observation.dedup_key)
+
+    # -- trigger -------------------------------------------------------------------------------------------------------
+
+    def _trigger(self, observation: Observation) -> MonitoringEvent:
+        key = observation.dedup_key
+        if key is None:
+            # The imitated format says that a statement without a key is a new condition each time.
+            key = uuid4().hex
+            alert = self.work.fresh(Alert, alert_id(self.profile.name, key))
+        else:
+            alert = self.work.load(Alert, alert_id(self.profile.name, key))
+        start = observation.episode_start
+        if alert.firing:
+            assert alert.started_at is not None
+            if start is None or not alert.declared or start == alert.started_at:
+                self._repeat(alert, observation)
+                return self._said(observation, key, alert, Disposition.REPEATED)
+            if start < alert.started_at:
+                return self._said(observation, key, alert, Disposition.LATE)
+            alert.end_episode(ended_at=start, cause="newer_episode")
+        elif start is not None and alert.belongs_to_ended(start):
+            if not alert.number:
+                alert.record(AlertListed(number=self.work.number("ALT")))
+            return self._said(observation, key, alert, Disposition.LATE)
+        self._open(alert, key, observation)
+        return self._said(observation, key, alert, Disposition.OPENED)
+
+    def _open(self, alert: Alert, key: str, observation: Observation) -> None:
+        severity = observation.severity or self.profile.severity
+        plan = self._plan(alert, observation) if severity in self.rule.opens_at else None
+        opened = alert.open_episode(
+            AlertEpisodeOpened(
+                number=alert.number or self.work.number("ALT"),
+                source=self.profile.name,
+                dedup_key=key,
+                title=observation.title,
+                severity=severity,
+                started_at=self._start_of(alert, observation),
+                declared=observation.episode_start is not None,
+                service=observation.service,
+                resource=observation.resource,
+                labels=observation.labels,
+                sender=observation.sender,
+                link=observation.link,
+                incident=plan.incident if plan else None,
+                rule=self.rule.name,
+                rule_version=self.rule.version,
+            )
+        )
+        if plan:
+            self._attach(plan, alert, observation, severity, opened)
+        self._renew_lease(alert, observation)
+
+    def _start_of(self, alert: Alert, observation: Observation) -> datetime:
+        """The declared start, else the claimed time where that is plausible, else receipt."""
+        if observation.episode_start is not None:
+            return observation.episode_start
+        claimed, now = observation.occurred_at, self.work.now
+        if claimed is None or claimed > now or (alert.ended_at is not None and claimed <= alert.ended_at):
+            return now
+        return claimed
+
+    def _repeat(self, alert: Alert, observation: Observation) -> None:
+        """Nothing is recorded for a mere repeat; counting is a projection."""
+        severity = observation.severity or self.profile.severity
+        if observation.sender and alert.senders and observation.sender not in alert.senders:
+            alert.record(AlertSenderJoined(sender=observation.sender))
+        if severity is not alert.severity:
+            self._change_severity(alert, observation, severity)
+        if alert.stale_since is not None:
+            alert.record(AlertHeardAgain())
+            self.work.load(Timer, timer_id(alert.id, STALE)).cancel()
+        self._renew_lease(alert, observation)
+
+    def _change_severity(self, alert: Alert, observation: Observation, severity: Severity) -> None:
+        """It got better or worse; worse may make it worth an incident after all."""
+        worth = severity in self.rule.opens_at and alert.severity not in self.rule.opens_at and alert.incident is None
+        plan = self._plan(alert, observation) if worth else None
+        changed = alert.record(AlertSeverityChanged(severity=severity, incident=plan.incident if plan else None))
+        if plan:
+            self._attach(plan, alert, observation, severity, changed)
+
+    # -- resolve -------------------------------------------------------------------------------------------------------
+
+    def _resolve(self, observation: Observation) -> MonitoringEvent:
+        key = observation.dedup_key
+        if key is None:
+            return MonitoringEvent(observation=observation, disposition=Disposition.UNMATCHED)
+        alert = self.work.load(Alert, alert_id(self.profile.name, key))
+        start, ended_at = observation.episode_start, observation.ended_at or self.work.now
+        if not alert.firing:
+            return self._said(observation, key, alert, self._resolve_unopened(alert, key, observation, ended_at))
+        assert alert.started_at is not None
+        if start is not None and alert.declared and start < alert.started_at:
+            return self._said(observation, key, alert, Disposition.LATE)
+        if start is not None and alert.declared and start > alert.started_at:
+            # A newer episode came and went unseen: the open one ended when it began.
+            alert.end_episode(ended_at=start, cause="newer_episode")
+            self._miss(alert, key, observation, start, ended_at)
+        else:
+            if alert.senders and observation.sender:
+                if observation.sender not in alert.senders:
+                    return self._said(observation, key, alert, Disposition.UNMATCHED)
+                if len(alert.senders) > 1:
+                    alert.record(AlertSenderLeft(sender=observation.sender))
+                    return self._said(observation, key, alert, Disposition.HELD)
+            alert.end_episode(ended_at=ended_at)
+        assert alert.ended_at is not None
+        self.follow_end(alert, alert.ended_at)
+        return self._said(observation, key, alert, Disposition.RESOLVED)
+
+    def _resolve_unopened(self, alert: Alert, key: str, observation: Observation, ended_at: datetime) -> Disposition:
+        start = observation.episode_start
+        if start is None:
+            return Disposition.UNMATCHED
+        if alert.belongs_to_ended(start):
+            return Disposition.LATE
+        self._miss(alert, key, observation, start, ended_at)
+        return Disposition.RESOLVED
+
+    def _miss(self, alert: Alert, key: str, observation: Observation, start: datetime, ended_at: datetime) -> None:
+        alert.record(
+            AlertEpisodeMissed(
+                source=self.profile.name, dedup_key=key, title=observation.title,
+                severity=observation.severity or self.profile.severity, started_at=start, ended_at=max(start, ended_at),
+                clamped=ended_at < start,
+            )
+        )
+
+    def _acknowledge(self, observation: Observation) -> MonitoringEvent:
+        key = observation.dedup_key
+        alert = self.work.load(Alert, alert_id(self.profile.name, key)) if key is not None else None
+        if alert is None or not alert.firing:
+            return MonitoringEvent(observation=observation, disposition=Disposition.UNMATCHED, dedup_key=key)
+        alert.acknowledge()
+        return self._said(observation, key, alert, Disposition.ACKNOWLEDGED)
+
+    def _change(self, observation: Observation) -> MonitoringEvent:
+        change = self.work.fresh(Change, uuid4())
+        number = self.work.number("CHG")
+        change.report(
+            ChangeRecorded(
+                number=number, title=observation.title, source=self.profile.name,
+                occurred_at=observation.occurred_at or self.work.now, service=observation.service,
+                resource=observation.resource, details=observation.details, link=observation.link,
+            )
+        )
+        return MonitoringEvent(observation=observation, disposition=Disposition.IGNORED, number=number)
+
+    # -- incidents -----------------------------------------------------------------------------------------------------
+
+    def _plan(self, alert: Alert, observation: Observation) -> "_Plan":
+        """Which incident this alert belongs to: read from the arbiter, nothing recorded yet."""
+        field, value = self.rule.group_of(observation) or ("alert", str(alert.id))
+        correlation = self.work.load(Correlation, correlation_id(self.rule.name, field, value))
+        current = self.work.load(Incident, correlation.incident) if correlation.incident else None
+        if current is not None and (current.is_open or self._within_reopen_window(current)):
+            return _Plan(correlation, field, value, current.id, current, None)
+        return _Plan(correlation, field, value, incident_id(correlation.id, correlation.ordinal + 1), None, current)
+
+    def _within_reopen_window(self, incident: Incident) -> bool:
+        if incident.meaning is not Meaning.RESOLVED or incident.resolved_at is None:
+            return False
+        age = (self.work.now - incident.resolved_at).total_seconds()
+        return self.rule.reopen_window_seconds > 0 and age <= self.rule.reopen_window_seconds
+
+    def _attach(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity, led_by: Fact) -> None:
+        """Join the planned incident, or open it."""
+        work, journal = self.work, self.work.journal
+        actor, journal.actor = journal.actor, "tocsin"
+        with work.caused_by(led_by):
+            if plan.current is None:
+                self._open_incident(plan, alert, observation, severity)
+            else:
+                if alert.id not in plan.correlation.firing:
+                    plan.correlation.join(alert.id)
+                if not plan.current.is_open:
+                    plan.current.reopen(reason=f"{alert.number} fires again within the reopen window", automatic=True)
+                elif plan.current.relapse(alert=alert.id):
+                    work.load(Timer, timer_id(plan.current.id, SETTLE)).cancel()
+        journal.actor = actor
+
+    def _open_incident(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity) -> None:
+        opened = plan.correlation.open_incident(
+            rule=self.rule.name, field=plan.field, value=plan.value, incident=plan.incident, alert=alert.id
+        )
+        impact, urgency = ASSESSMENT[severity]
+        with self.work.caused_by(opened):
+            incident = Incident.open(
+                plan.incident, self.work.journal,
+                number=self.work.number("INC"), title=observation.title, impact=impact, urgency=urgency, now=self.work.now,
+                channel=CHANNEL, description=observation.details.get("description", ""), service=observation.service,
+                correlation=plan.correlation.id, rule=self.rule.name, rule_version=self.rule.version, alert=alert.id,
+            )
+            self.work.adopt(incident)
+            if plan.predecessor is not None:
+                incident.link(to=plan.predecessor.id, relation=Relation.SUCCESSOR_OF, by_hand=False)
+
+    def follow_end(self, alert: Alert, ended_at: datetime, *, code: str = "solved") -> None:
+        """An alert's episode ended: let its incident recover and settle when it was the last one."""
+        self._drop_lease(alert)
+        if alert.incident is None:
+            return
+        work, journal = self.work, self.work.journal
+        incident = work.load(Incident, alert.incident)
+        if incident.correlation is None:
+            return
+        correlation = work.load(Correlation, incident.correlation)
+        actor, journal.actor = journal.actor, "tocsin"
+        with work.caused_by(f"{alert.id}:{alert.version}"):
+            ended = correlation.end(alert.id, ended_at=ended_at)
+            if ended is not None and not correlation.firing and correlation.incident == incident.id:
+                assert correlation.last_end is not None
+                with work.caused_by(ended):
+                    recovered = incident.recover(ended_at=correlation.last_end)
+                if recovered is not None:
+                    with work.caused_by(recovered):
+                        self._settle(incident, correlation.last_end, code)
+        journal.actor = actor
+
+    def _settle(self, incident: Incident, ended_at: datetime, code: str) -> None:
+        if self.rule.settle_seconds == 0:
+            incident.settle(ended_at=ended_at, rule=self.rule.name, rule_version=self.rule.version, code=code)
+            return
+        due_at = self.work.now + timedelta(seconds=self.rule.settle_seconds)
+        self.work.load(Timer, timer_id(incident.id, SETTLE)).set(owner=incident.id, purpose=SETTLE, due_at=due_at)
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    def _renew_lease(self, alert: Alert, observation: Observation) -> None:
+        until, explicit = self.lease.until(observation, self.work.now)
+        if until is None:
+            return
+        due = micros(until)
+        if not explicit:
+            slack = int(LEASE_SLACK * (due - micros(self.work.now)))
+            if due <= alert._lease_written:
+                return
+            due += slack
+        alert._lease_written = due
+        purpose = ENDS_AT if explicit else LEASE
+        self.work.set_timer(DueTimer(timer_id(alert.id, LEASE).bytes, alert.id.bytes, purpose, due))
+
+    def _drop_lease(self, alert: Alert) -> None:
+        """Nothing is due any more for an alert that fires no longer."""
+        if self.lease.repeat_seconds is not None or self.lease.explicit_seconds is not None or alert._lease_written:
+            alert._lease_written = 0
+            timer = timer_id(alert.id, LEASE).bytes
+            self.work.clear_timer(timer)
+
+    def _said(self, observation: Observation, key: str | None, alert: Alert, disposition: Disposition) -> MonitoringEvent:
+        incident = alert.incident if alert.number else None
+        until = None
+        if disposition in (Disposition.OPENED, Disposition.REPEATED):
+            until, _ = self.lease.until(observation, self.work.now)
+        return MonitoringEvent(
+            observation=observation,
+            disposition=disposition,
+            dedup_key=key if observation.dedup_key is None else None,
+            alert=alert.id if alert.exists else None,
+            alert_number=alert.number or None,
+            incident=incident,
+            incident_number=self.work.load(Incident, incident).number if incident else None,
+            rule=self.rule.name if disposition is Disposition.OPENED else None,
+            rule_version=self.rule.version if disposition is Disposition.OPENED else None,
+            lease_until=until,
+        )
+
+
+class _Plan:
+    """The incident that an alert will join or open."""
+
+    __slots__ = ("correlation", "current", "field", "incident", "predecessor", "value")
+
+    def __init__(
+        self, correlation: Correlation, field: str, value: str, incident: UUID, current: Incident | None, predecessor: Incident | None
+    ) -> None:
+        self.correlation, self.field, self.value = correlation, field, value
+        self.incident, self.current, self.predecessor = incident, current, predecessor

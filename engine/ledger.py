@@ -1,0 +1,439 @@
+"""The ledger: decides and commits. One committer thread a process takes whatever waits, decides it and commits it together.
+
+A unit of work is decided while the append lock is held, against state that includes what the same batch decided before it.
+So nothing that it read can change under it, and numbers, positions and `recorded_at` are final when it is decided
+(docs/decisions/0002 compares this with checking read sets afterwards). What it recorded is published after the commit.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID, uuid4
+
+import structlog
+
+from engine.aggregate import Aggregate, Journal
+from engine.clock import Clock, from_micros, micros
+from engine.codec import Codec
+from engine.errors import Overloaded, StoreUnavailable, TocsinError
+from engine.event import Event, Fact
+from engine.store import DueTimer, Row, Store
+from engine.timer import Timer, TimerCancelled, TimerFired, TimerSet
+from engine.vault import Vault
+
+T = TypeVar("T")
+A = TypeVar("A", bound=Aggregate)
+
+MOST_IN_A_BATCH: Final = 256
+MOST_WAITING: Final = 8_192
+MOST_CACHED: Final = 20_000
+
+log = structlog.get_logger(__name__)
+
+
+class Work:
+    """What a decision may read and record: one unit of work, all or nothing.
+
+    Attributes:
+        now: the ledger's time for everything that this unit records.
+        journal: set its `actor` and `cause` before recording what somebody or something else causes.
+    """
+
+    def __init__(self, ledger: "Ledger", now: datetime, journal: Journal) -> None:
+        self._ledger = ledger
+        self.now = now
+        self.journal = journal
+        self.used: dict[UUID, Aggregate] = {}
+        self.after: list[Callable[[Store], None]] = []
+        self.timers: dict[bytes, DueTimer | None] = {}
+        self._stamped = 0
+
+    def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
+        """The stream's state as of now; blank where it has no event yet (ask `exists`)."""
+        mine = self.used.get(stream_id)
+        if mine is not None:
+            assert isinstance(mine, aggregate_class)
+            return mine
+        return self.adopt(self._ledger.cached(aggregate_class, stream_id))
+
+    def fresh(self, aggregate_class: type[A], stream_id: UUID) -> A:
+        """A stream that is known to be new (its id is random): nothing is looked up."""
+        return self.adopt(aggregate_class(stream_id, self.journal))
+
+    def adopt(self, aggregate: A) -> A:
+        """Make an aggregate one of this unit: what it records is recorded, and loading its stream finds it."""
+        aggregate.journal = self.journal
+        self.used[aggregate.id] = aggregate
+        return aggregate
+
+    def number(self, kind: str) -> str:
+        """The next number of a kind (`INC` gives INC-1, INC-2, …): unique for ever, increasing in log order, may have gaps."""
+        return f"{kind}-{self._ledger.count(kind)}"
+
+    def caused_by(self, fact: Fact | str | None) -> "contextlib.AbstractContextManager[None]":
+        """What is recorded inside was led to by `fact`."""
+        return _Caused(self.journal, fact.reference if isinstance(fact, Fact) else fact)
+
+    def stamp(self) -> int:
+        """Give position and time to what was recorded so far; the position of the last, or the head's."""
+        facts = self.journal.facts
+        for fact in facts[self._stamped :]:
+            fact.position, fact.recorded_at = self._ledger.next_position(), self.now
+        self._stamped = len(facts)
+        return self._ledger.last_position
+
+    @property
+    def store(self) -> Store:
+        """Reads inside the open transaction; writes belong into `after`."""
+        return self._ledger.store
+
+    @property
+    def vault(self) -> Vault:
+        return self._ledger.vault
+
+    def set_timer(self, timer: DueTimer) -> None:
+        """Put a due time into the index without an event of its own: the fact that sets it stands elsewhere (leases)."""
+        self.timers[timer.timer] = timer
+
+    def clear_timer(self, timer: bytes) -> None:
+        """Take a due time out of the index; again the fact stands elsewhere."""
+        self.timers[timer] = None
+
+    def due_timer(self, timer: bytes) -> DueTimer | None:
+        """The index's row as of now, what this batch decided before included."""
+        return self._ledger.due_timer(timer)
+
+
+class _Caused:
+    """Sets the journal's cause for a while."""
+
+    def __init__(self, journal: Journal, cause: str | None) -> None:
+        self._journal, self._cause = journal, cause
+
+    def __enter__(self) -> None:
+        self._journal.cause, self._cause = self._cause, self._journal.cause
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.cause, self._cause = self._cause, self._journal.cause
+
+
+@dataclass(slots=True)
+class Unit(Generic[T]):
+    """One thing to decide: a pure function of what it reads, run once by the committer.
+
+    Attributes:
+        decide: returns the answer, or raises a `TocsinError`; then nothing of it is recorded.
+        actor: on whose behalf.
+        correlation_id: of everything that it leads to; None: a new one.
+    """
+
+    decide: Callable[[Work], T]
+    actor: str
+    correlation_id: UUID | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    unit: Unit[Any]
+    future: "Future[Any] | asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the open transaction holds: rows not yet inserted, streams touched, numbers taken."""
+
+    now: datetime
+    rows: list[Row] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    touched: set[UUID] = field(default_factory=set)
+    timers: dict[bytes, DueTimer | None] = field(default_factory=dict)  # None: no longer due
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+class Ledger:
+    """The log of one store, and the only way to append to it."""
+
+    def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
+        self.store, self.vault, self.clock = store, vault, clock
+        self.codec = Codec(vault)
+        self.last_position = store.head().position
+        self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
+        self._batch = _Batch(now=clock.now())
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
+        self._listeners: list[Callable[[int], None]] = []
+        self._closed = False
+        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    # -- for everybody ---------------------------------------------------------------------------------------------
+
+    def submit(self, unit: Unit[T]) -> "Future[T]":
+        """Hand a unit in; the future is done after its commit is on disk.
+
+        Raises:
+            StoreUnavailable: too much waits already, or the ledger is closed.
+        """
+        future: Future[T] = Future()
+        self._enqueue(_Waiting(unit, future, None))
+        return future
+
+    def run(self, unit: Unit[T]) -> T:
+        """Submit and wait."""
+        return self.submit(unit).result()
+
+    async def commit(self, unit: Unit[T]) -> T:
+        """Submit and wait, from the event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._enqueue(_Waiting(unit, future, loop))
+        return await future
+
+    def _enqueue(self, waiting: _Waiting) -> None:
+        with self._waiting_lock:
+            if self._closed:
+                raise StoreUnavailable("Tocsin is shutting down")
+            if self._waiting >= MOST_WAITING:
+                raise Overloaded("too much is waiting to be stored")
+            self._waiting += 1
+        self._queue.put(waiting)
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` with the new head after each commit, on the committer's thread: it must not block."""
+        self._listeners.append(listener)
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last commit failed; None where it did not."""
+        return self._failure
+
+    def fact(self, row: Row) -> Fact:
+        """A stored row as a fact."""
+        stream_id = UUID(bytes=row.stream)
+        return Fact(
+            stream_id=stream_id, version=row.version, event=self.codec.decode(row.type, row.state, stream_id, row.version),
+            actor=row.actor, correlation_id=UUID(bytes=row.correlation), cause=row.cause, position=row.position,
+            recorded_at=from_micros(row.recorded_at),
+        )
+
+    def read(self, after: int, limit: int, *, upto: int | None = None) -> list[Fact]:
+        """Facts with position > after, in log order."""
+        return [self.fact(row) for row in self.store.log(after, limit, upto=upto)]
+
+    def stream(self, stream_id: UUID, *, after: int = 0) -> list[Fact]:
+        """The facts of one stream with version > after, oldest first."""
+        return [self.fact(row) for row in self.store.stream(stream_id.bytes, after=after)]
+
+    def get(self, aggregate_class: type[A], stream_id: UUID) -> A:
+        """The committed state of a stream, read anew; blank where it has no event."""
+        aggregate = aggregate_class(stream_id)
+        for fact in self.stream(stream_id):
+            aggregate.apply(fact)
+        return aggregate
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        with self._waiting_lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    # -- for units of work, on the committer's thread ------------------------------------------------------------------
+
+    def cached(self, aggregate_class: type[A], stream_id: UUID) -> A:
+        """The stream's state, uncommitted facts of this batch included."""
+        found = self._cache.get(stream_id)
+        if found is not None:
+            self._cache.move_to_end(stream_id)
+            assert isinstance(found, aggregate_class)
+            return found
+        if stream_id in self._batch.touched:
+            self._insert()  # it was dropped from the cache while its rows wait to be inserted
+        aggregate = aggregate_class(stream_id)
+        for row in self.store.pending_stream(stream_id.bytes):
+            aggregate.apply(self.fact(row))
+        return aggregate
+
+    def count(self, kind: str) -> int:
+        numbers = self._batch.numbers
+        if kind not in numbers:
+            numbers[kind] = self.store.count(kind)
+        numbers[kind] += 1
+        return numbers[kind]
+
+    def due_timer(self, timer: bytes) -> DueTimer | None:
+        if timer in self._batch.timers:
+            return self._batch.timers[timer]
+        return self.store.timer(timer)
+
+    def next_position(self) -> int:
+        self.last_position += 1
+        return self.last_position
+
+    # -- the committer ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            waiting = self._queue.get()
+            batch: list[_Waiting] = []
+            stop = waiting is None
+            while waiting is not None:
+                batch.append(waiting)
+                if len(batch) >= MOST_IN_A_BATCH:
+                    break
+                try:
+                    waiting = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                stop = stop or waiting is None
+            if batch:
+                self._commit(batch)
+            if stop:
+                return
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        outcomes: list[tuple[_Waiting, Any, BaseException | None]] = []
+        try:
+            self._begin()
+            outcomes.extend(self._decide(waiting) for waiting in batch)
+            for kind, last in self._batch.numbers.items():
+                self.store.set_count(kind, last)
+            self._insert()
+            self.vault.flush()
+            self.store.commit()
+            self._failure = None
+        except Exception as error:  # whatever happened, nobody may be told that it was stored
+            log.error("commit failed", error=str(error), units=len(batch))
+            self._failure = str(error)
+            self._abandon()
+            refusal = error if isinstance(error, TocsinError) else StoreUnavailable(f"the store cannot be written: {error}")
+            outcomes = [(waiting, None, refusal) for waiting in batch]
+        else:
+            self._trim()
+            for listener in self._listeners:
+                listener(self.last_position)
+        with self._waiting_lock:
+            self._waiting -= len(batch)
+        _answer(outcomes)
+
+    def _begin(self) -> None:
+        head, others = self.store.begin()
+        if others is not None:
+            for stream in others:
+                self._cache.pop(UUID(bytes=stream), None)
+        self.last_position = head.position
+        # Never decreasing along positions, whatever the clock does.
+        self._batch = _Batch(now=max(self.clock.now(), from_micros(head.recorded_at)))
+
+    def _decide(self, waiting: _Waiting) -> tuple[_Waiting, Any, BaseException | None]:
+        unit = waiting.unit
+        work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or uuid4()))
+        before = self.last_position
+        try:
+            result = unit.decide(work)
+            work.stamp()
+        except Exception as error:
+            self.last_position = before
+            if not isinstance(error, TocsinError):
+                log.exception("a decision failed", actor=unit.actor)
+            # Rows of units before it are inserted first, so that what is read anew includes them.
+            if work.journal.facts:
+                for stream_id in work.used:
+                    self._cache.pop(stream_id, None)
+            return waiting, None, error
+        self._stage(work)
+        return waiting, result, None
+
+    def _stage(self, work: Work) -> None:
+        batch, recorded_at = self._batch, micros(self._batch.now)
+        for fact in work.journal.facts:
+            batch.rows.append(
+                Row(
+                    fact.position, fact.stream_id.bytes, fact.version, fact.event.TOPIC, self.codec.encode(fact), recorded_at,
+                    fact.actor, fact.correlation_id.bytes, fact.cause,
+                )
+            )
+            batch.touched.add(fact.stream_id)
+            self._index(fact)
+        batch.timers.update(work.timers)
+        for write in work.after:
+            write(self.store)
+        for stream_id, aggregate in work.used.items():
+            if aggregate.KIND in CACHED_KINDS:
+                self._cache[stream_id] = aggregate
+
+    def _index(self, fact: Fact) -> None:
+        """Keep the index of due times in step with the log, in the same commit."""
+        event: Event = fact.event
+        if isinstance(event, TimerSet):
+            timer = fact.stream_id.bytes
+            self._batch.timers[timer] = DueTimer(timer, event.owner.bytes, event.purpose, micros(event.due_at))
+        elif isinstance(event, (TimerCancelled, TimerFired)):  # a union of types would be 20 times slower
+            self._batch.timers[fact.stream_id.bytes] = None
+
+    def _insert(self) -> None:
+        rows, self._batch.rows = self._batch.rows, []
+        if rows:
+            self.store.insert(rows)
+        timers, self._batch.timers = self._batch.timers, {}
+        if timers:
+            self.store.set_timers([timer for timer in timers.values() if timer is not None])
+            self.store.clear_timers([timer for timer, due in timers.items() if due is None])
+
+    def _abandon(self) -> None:
+        """Nothing of this batch happened: drop every state that it may have changed."""
+        self._cache.clear()
+        with contextlib.suppress(Exception):
+            self.store.rollback()
+        with contextlib.suppress(Exception):
+            self.last_position = self.store.head().position
+
+    def _trim(self) -> None:
+        while len(self._cache) > MOST_CACHED:
+            self._cache.popitem(last=False)
+
+
+# What is read again and again. Deliveries, persons and tokens are read once or rarely.
+CACHED_KINDS: Final = frozenset({"alert", "correlation", "incident", "request", "source", "rule", Timer.KIND})
+
+
+def _answer(outcomes: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> None:
+    """Complete the futures; those of one event loop in a single call into it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]] = {}
+    for waiting, result, error in outcomes:
+        if waiting.loop is not None:
+            assert isinstance(waiting.future, asyncio.Future)
+            by_loop.setdefault(waiting.loop, []).append((waiting.future, result, error))
+        elif error is not None:
+            waiting.future.set_exception(error)
+        else:
+            waiting.future.set_result(result)
+    for loop, done in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_complete, done)
+
+
+def _complete(done: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    for future, result, error in done:
+        if future.done():
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -1,0 +1,382 @@
+"""The ledger's database on SQLite: `log.db`, write-ahead log, every commit synced to disk.
+
+The append lock is SQLite's write lock (BEGIN IMMEDIATE); `PRAGMA data_version` tells of commits by other processes.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from engine.errors import StoreUnavailable
+from engine.store import Account, Answer, Credential, DueTimer, Head, Row
+
+T = TypeVar("T")
+
+SCHEMA_VERSION: Final = "1"
+BUSY_SECONDS: Final = 10.0
+CHECKPOINT_COMMITS: Final = 64
+
+COLUMNS: Final = "position, stream, version, type, state, recorded_at, actor, correlation, cause"
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS events (
+    position    INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream      BLOB    NOT NULL,
+    version     INTEGER NOT NULL,
+    type        TEXT    NOT NULL,
+    state       BLOB    NOT NULL,
+    recorded_at INTEGER NOT NULL,                 -- µs since 1970, never decreasing along positions
+    actor       TEXT    NOT NULL,
+    correlation BLOB    NOT NULL,
+    cause       TEXT,
+    UNIQUE (stream, version)                      -- reading a stream; and the backstop against a lost update
+);
+CREATE TRIGGER IF NOT EXISTS events_are_not_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
+CREATE TRIGGER IF NOT EXISTS events_are_not_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END;
+CREATE TABLE IF NOT EXISTS counters (kind TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bodies (
+    digest      BLOB PRIMARY KEY,
+    length      INTEGER NOT NULL,
+    sealed      BLOB    NOT NULL,
+    recorded_at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rejected_bytes (
+    source TEXT NOT NULL, day TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (source, day)
+) WITHOUT ROWID;
+-- An index of what the log says is still to happen; the scheduler reads it by due time.
+CREATE TABLE IF NOT EXISTS timers (
+    timer BLOB PRIMARY KEY, owner BLOB NOT NULL, purpose TEXT NOT NULL, due_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS timers_by_due ON timers (due_at);
+CREATE TABLE IF NOT EXISTS answers (
+    principal TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL,
+    request BLOB NOT NULL, status INTEGER NOT NULL, headers TEXT NOT NULL, sealed BLOB NOT NULL, recorded_at INTEGER NOT NULL,
+    PRIMARY KEY (principal, route, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_by_age ON answers (recorded_at);   -- forgetting the old ones
+CREATE TABLE IF NOT EXISTS handles (handle BLOB PRIMARY KEY, person BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accounts (
+    person BLOB PRIMARY KEY, login TEXT NOT NULL UNIQUE, password TEXT, role TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS credentials (
+    digest BLOB PRIMARY KEY, principal BLOB NOT NULL, role TEXT NOT NULL, source TEXT, expires_at INTEGER, csrf TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """`engine.store.Store` on one SQLite file. One thread writes; any number read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._data_version = -1
+        self._head = Head(0, 0)
+        self._writer = self._connect()
+        path.chmod(0o600)
+        self._writer.executescript(SCHEMA)
+        self._unmoved = 0
+        self._enough = threading.Event()
+        self._stopping = False
+        self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpointer", daemon=True)
+        self._checkpointer.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL, said explicitly: a build's default may be NORMAL, which loses acknowledged commits on power loss.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -8000")
+        # Moving the write-ahead log into the file is the checkpointer's work, beside the commits and not inside them.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return connection
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection = connection
+            with self._readers_lock:
+                self._readers.append(connection)
+        return connection
+
+    def _checkpoint(self) -> None:
+        """Move committed pages from the write-ahead log into the file, whenever enough has been written."""
+        connection = self._connect()
+        while not self._stopping:
+            self._enough.wait()
+            self._enough.clear()
+            with contextlib.suppress(sqlite3.Error):  # busy or out of space: it is tried again after the next commits
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        connection.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        return self._head_of(self._reader)
+
+    @staticmethod
+    def _head_of(connection: sqlite3.Connection) -> Head:
+        row = connection.execute("SELECT position, recorded_at FROM events ORDER BY position DESC LIMIT 1").fetchone()
+        return Head(*row) if row else Head(0, 0)
+
+    def log(self, after: int, limit: int, *, upto: int | None = None, types: Sequence[str] = ()) -> list[Row]:
+        where, values = "position > ?", [after]
+        if upto is not None:
+            where, values = f"{where} AND position <= ?", [*values, upto]
+        chosen: list[str] = list(types)
+        if chosen:
+            where = f"{where} AND type IN ({', '.join('?' * len(chosen))})"
+        sql = f"SELECT {COLUMNS} FROM events WHERE {where} ORDER BY position LIMIT ?"
+        return [Row(*row) for row in self._reader.execute(sql, [*values, *chosen, limit])]
+
+    def stream(
+        self, stream: bytes, *, after: int = 0, upto: int | None = None, newest_first: bool = False, limit: int | None = None
+    ) -> list[Row]:
+        return self._stream(self._reader, stream, after, upto, newest_first, limit)
+
+    @staticmethod
+    def _stream(
+        connection: sqlite3.Connection, stream: bytes, after: int, upto: int | None, newest_first: bool, limit: int | None
+    ) -> list[Row]:
+        sql = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version > ? AND version <= ? ORDER BY version "
+        sql += "DESC LIMIT ?" if newest_first else "LIMIT ?"
+        values = (stream, after, 2**62 if upto is None else upto, -1 if limit is None else limit)
+        return [Row(*row) for row in connection.execute(sql, values)]
+
+    def position_at(self, instant: int) -> int:
+        """By bisection: recorded_at never decreases along positions, so no index on it is needed."""
+        low, high = 0, self.head().position
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._reader.execute(
+                "SELECT position, recorded_at FROM events WHERE position <= ? ORDER BY position DESC LIMIT 1", (middle,)
+            ).fetchone()
+            if row is None or row[1] <= instant:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def at(self, position: int) -> Row | None:
+        row = self._reader.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (position,)).fetchone()
+        return Row(*row) if row else None
+
+    def body(self, digest: bytes) -> tuple[int, bytes] | None:
+        row = self._reader.execute("SELECT length, sealed FROM bodies WHERE digest = ?", (digest,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def due_timers(self, now: int, limit: int) -> list[DueTimer]:
+        sql = "SELECT timer, owner, purpose, due_at FROM timers WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+        return [DueTimer(*row) for row in self._reader.execute(sql, (now, limit))]
+
+    def next_due(self) -> int | None:
+        row = self._reader.execute("SELECT min(due_at) FROM timers").fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def credential(self, digest: bytes) -> Credential | None:
+        sql = "SELECT principal, role, source, expires_at, csrf FROM credentials WHERE digest = ?"
+        row = self._reader.execute(sql, (digest,)).fetchone()
+        return Credential(*row) if row else None
+
+    def account(self, handle: bytes) -> Account | None:
+        sql = (
+            "SELECT a.person, a.login, a.password, a.role FROM handles AS h JOIN accounts AS a ON a.person = h.person "
+            "WHERE h.handle = ?"
+        )
+        row = self._reader.execute(sql, (handle,)).fetchone()
+        return Account(*row) if row else None
+
+    def account_of(self, person: bytes) -> Account | None:
+        sql = "SELECT person, login, password, role FROM accounts WHERE person = ?"
+        row = self._reader.execute(sql, (person,)).fetchone()
+        return Account(*row) if row else None
+
+    def accounts(self) -> list[Account]:
+        sql = "SELECT person, login, password, role FROM accounts ORDER BY login"
+        return [Account(*row) for row in self._reader.execute(sql)]
+
+    def person(self, handle: bytes) -> bytes | None:
+        return self._person(self._reader, handle)
+
+    @staticmethod
+    def _person(connection: sqlite3.Connection, handle: bytes) -> bytes | None:
+        row = connection.execute("SELECT person FROM handles WHERE handle = ?", (handle,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def meta(self, key: str) -> str | None:
+        row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _write(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be written: {error}") from error
+
+    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
+        def take() -> tuple[Head, Iterable[bytes] | None]:
+            self._writer.execute("BEGIN IMMEDIATE")
+            version = self._writer.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return self._head, None
+            others = self._writer.execute("SELECT DISTINCT stream FROM events WHERE position > ?", (self._head.position,))
+            streams = [bytes(row[0]) for row in others] if self._data_version != -1 else None
+            self._data_version, self._head = version, self._head_of(self._writer)
+            return self._head, streams
+
+        return self._write(take)
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        sql = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._write(lambda: self._writer.executemany(sql, rows))
+        if rows:
+            self._head = Head(rows[-1].position, rows[-1].recorded_at)
+
+    def count(self, kind: str) -> int:
+        row = self._writer.execute("SELECT last FROM counters WHERE kind = ?", (kind,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_count(self, kind: str, last: int) -> None:
+        sql = "INSERT INTO counters (kind, last) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET last = excluded.last"
+        self._execute(sql, (kind, last))
+
+    def _execute(self, sql: str, values: Sequence[object]) -> None:
+        self._write(lambda: self._writer.execute(sql, values))
+
+    def pending_stream(self, stream: bytes) -> list[Row]:
+        return self._write(lambda: self._stream(self._writer, stream, 0, None, False, None))
+
+    def has_body(self, digest: bytes) -> bool:
+        return self._writer.execute("SELECT 1 FROM bodies WHERE digest = ?", (digest,)).fetchone() is not None
+
+    def keep_body(self, digest: bytes, length: int, sealed: bytes, recorded_at: int) -> None:
+        sql = "INSERT OR IGNORE INTO bodies (digest, length, sealed, recorded_at) VALUES (?, ?, ?, ?)"
+        self._execute(sql, (digest, length, sealed, recorded_at))
+
+    def rejected_bytes(self, source: str, day: str) -> int:
+        sql = "SELECT bytes FROM rejected_bytes WHERE source = ? AND day = ?"
+        row = self._writer.execute(sql, (source, day)).fetchone()
+        return int(row[0]) if row else 0
+
+    def add_rejected_bytes(self, source: str, day: str, length: int) -> None:
+        sql = (
+            "INSERT INTO rejected_bytes (source, day, bytes) VALUES (?, ?, ?) "
+            "ON CONFLICT (source, day) DO UPDATE SET bytes = bytes + excluded.bytes"
+        )
+        self._execute(sql, (source, day, length))
+
+    def set_timers(self, timers: Sequence[DueTimer]) -> None:
+        sql = (
+            "INSERT INTO timers (timer, owner, purpose, due_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (timer) DO UPDATE SET purpose = excluded.purpose, due_at = excluded.due_at"
+        )
+        self._write(lambda: self._writer.executemany(sql, timers))
+
+    def clear_timers(self, timers: Sequence[bytes]) -> None:
+        self._write(lambda: self._writer.executemany("DELETE FROM timers WHERE timer = ?", [(timer,) for timer in timers]))
+
+    def timer(self, timer: bytes) -> DueTimer | None:
+        sql = "SELECT timer, owner, purpose, due_at FROM timers WHERE timer = ?"
+        row = self._writer.execute(sql, (timer,)).fetchone()
+        return DueTimer(*row) if row else None
+
+    def answer(self, principal: str, route: str, key: str) -> Answer | None:
+        sql = "SELECT request, status, headers, sealed FROM answers WHERE principal = ? AND route = ? AND key = ?"
+        row = self._writer.execute(sql, (principal, route, key)).fetchone()
+        return Answer(*row) if row else None
+
+    def remember_answer(self, principal: str, route: str, key: str, answer: Answer, recorded_at: int) -> None:
+        sql = (
+            "INSERT INTO answers (principal, route, key, request, status, headers, sealed, recorded_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._execute(sql, (principal, route, key, *answer, recorded_at))
+
+    def forget_answers(self, before: int) -> None:
+        self._execute("DELETE FROM answers WHERE recorded_at < ?", (before,))
+
+    def set_handle(self, handle: bytes, person: bytes) -> None:
+        self._execute("INSERT INTO handles (handle, person) VALUES (?, ?)", (handle, person))
+
+    def pending_person(self, handle: bytes) -> bytes | None:
+        return self._person(self._writer, handle)
+
+    def set_account(self, account: Account) -> None:
+        sql = (
+            "INSERT INTO accounts (person, login, password, role) VALUES (?, ?, ?, ?) ON CONFLICT (person) "
+            "DO UPDATE SET login = excluded.login, password = excluded.password, role = excluded.role"
+        )
+        self._execute(sql, account)
+
+    def set_credential(self, digest: bytes, credential: Credential) -> None:
+        sql = "INSERT INTO credentials (digest, principal, role, source, expires_at, csrf) VALUES (?, ?, ?, ?, ?, ?)"
+        self._execute(sql, (digest, *credential))
+
+    def drop_credential(self, digest: bytes) -> None:
+        self._execute("DELETE FROM credentials WHERE digest = ?", (digest,))
+
+    def set_meta(self, key: str, value: str) -> None:
+        sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        self._execute(sql, (key, value))
+
+    def commit(self) -> None:
+        """Returns after the commit is on disk.
+
+        Raises:
+            StoreUnavailable: it is certain that nothing was stored.
+        """
+        try:
+            self._writer.execute("COMMIT")
+            self._unmoved += 1
+            if self._unmoved >= CHECKPOINT_COMMITS:
+                self._unmoved = 0
+                self._enough.set()
+        except sqlite3.Error as error:
+            if not self._landed():
+                raise StoreUnavailable(f"the store cannot be written: {error}") from error
+
+    def _landed(self) -> bool:
+        """After a COMMIT that failed: did it happen all the same? Asked of the file, through a fresh connection."""
+        expected = self._head
+        with contextlib.suppress(sqlite3.Error):
+            self._writer.execute("ROLLBACK")
+        try:
+            fresh = self._connect()
+            try:
+                found = self._head_of(fresh)
+            finally:
+                fresh.close()
+        except sqlite3.Error:
+            return False
+        self._data_version = -1
+        return found == expected
+
+    def rollback(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self._data_version = -2  # never equal: the next `begin` reads the head anew
+
+    def close(self) -> None:
+        self._stopping = True
+        self._enough.set()
+        self._checkpointer.join()
+        with self._readers_lock:
+            for connection in self._readers:
+                connection.close()
+            self._readers.clear()
+        self._writer.close()

@@ -1,0 +1,163 @@
+"""What a database must offer to the ledger, and the row that they exchange. `engine/sqlite_store.py` is one; others follow.
+
+One writer at a time: between `begin` and `commit` or `rollback` the append lock is held. Readers see committed rows only.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Row(NamedTuple):
+    """One row of the log, as stored. `recorded_at` in microseconds since 1970."""
+
+    position: int
+    stream: bytes
+    version: int
+    type: str
+    state: bytes
+    recorded_at: int
+    actor: str
+    correlation: bytes
+    cause: str | None
+
+
+class Head(NamedTuple):
+    """The end of the log: position 0 and recorded_at 0 where it is empty."""
+
+    position: int
+    recorded_at: int
+
+
+class DueTimer(NamedTuple):
+    """One row of the index of due times. `due_at` in microseconds since 1970."""
+
+    timer: bytes
+    owner: bytes
+    purpose: str
+    due_at: int
+
+
+class Answer(NamedTuple):
+    """A remembered answer of a command: what it was asked (digest) and what was answered (sealed body)."""
+
+    request: bytes
+    status: int
+    headers: str
+    sealed: bytes
+
+
+class Credential(NamedTuple):
+    """Who a token or a session stands for."""
+
+    principal: bytes
+    role: str
+    source: str | None
+    expires_at: int | None
+    csrf: str | None
+
+
+class Account(NamedTuple):
+    """What sign-in needs of a person's account."""
+
+    person: bytes
+    login: str
+    password: str | None
+    role: str
+
+
+class Reader(Protocol):
+    """Committed state, from any thread."""
+
+    def head(self) -> Head: ...
+
+    def log(self, after: int, limit: int, *, upto: int | None = None, types: Sequence[str] = ()) -> list[Row]:
+        """Rows with position > after, in log order, at most `limit`."""
+        ...
+
+    def stream(self, stream: bytes, *, after: int = 0, upto: int | None = None, newest_first: bool = False, limit: int | None = None) -> list[Row]:
+        """Rows of one stream with version > after (and <= upto)."""
+        ...
+
+    def position_at(self, instant: int) -> int:
+        """The last position with recorded_at <= instant (µs); 0 where there is none."""
+        ...
+
+    def at(self, position: int) -> Row | None: ...
+
+    def body(self, digest: bytes) -> tuple[int, bytes] | None:
+        """(length, sealed bytes) of a kept body."""
+        ...
+
+    def due_timers(self, now: int, limit: int) -> list[DueTimer]: ...
+
+    def next_due(self) -> int | None: ...
+
+    def credential(self, digest: bytes) -> Credential | None: ...
+
+    def account(self, handle: bytes) -> Account | None: ...
+
+    def account_of(self, person: bytes) -> Account | None: ...
+
+    def accounts(self) -> list[Account]: ...
+
+    def person(self, handle: bytes) -> bytes | None: ...
+
+    def meta(self, key: str) -> str | None: ...
+
+
+class Store(Reader, Protocol):
+    """Adds the one writer, used by the ledger's committer only."""
+
+    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
+        """Take the append lock. Gives the head, and the streams that others wrote since our last commit (None: nobody did)."""
+        ...
+
+    def insert(self, rows: Sequence[Row]) -> None: ...
+
+    def count(self, kind: str) -> int:
+        """The last number given to a record of this kind."""
+        ...
+
+    def set_count(self, kind: str, last: int) -> None: ...
+
+    def pending_stream(self, stream: bytes) -> list[Row]:
+        """The stream as the open transaction sees it."""
+        ...
+
+    def keep_body(self, digest: bytes, length: int, sealed: bytes, recorded_at: int) -> None: ...
+
+    def has_body(self, digest: bytes) -> bool: ...
+
+    def rejected_bytes(self, source: str, day: str) -> int: ...
+
+    def add_rejected_bytes(self, source: str, day: str, length: int) -> None: ...
+
+    def set_timers(self, timers: Sequence[DueTimer]) -> None: ...
+
+    def clear_timers(self, timers: Sequence[bytes]) -> None: ...
+
+    def timer(self, timer: bytes) -> DueTimer | None: ...
+
+    def answer(self, principal: str, route: str, key: str) -> Answer | None: ...
+
+    def remember_answer(self, principal: str, route: str, key: str, answer: Answer, recorded_at: int) -> None: ...
+
+    def forget_answers(self, before: int) -> None: ...
+
+    def set_handle(self, handle: bytes, person: bytes) -> None: ...
+
+    def pending_person(self, handle: bytes) -> bytes | None: ...
+
+    def set_account(self, account: Account) -> None: ...
+
+    def set_credential(self, digest: bytes, credential: Credential) -> None: ...
+
+    def drop_credential(self, digest: bytes) -> None: ...
+
+    def set_meta(self, key: str, value: str) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...

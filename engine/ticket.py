@@ -1,0 +1,362 @@
+"""What incidents and service requests share: assignment, conversation, waiting, links, closing.
+
+A ticket's state is the organisation's word; its meaning is one of a closed set, and guards test the meaning.
+`engine/incident.py` and `engine/request.py` add what is their own.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+from uuid import UUID
+
+from engine.aggregate import Aggregate, Journal, applies
+from engine.errors import IllegalTransition, InvalidInput
+from engine.event import Event, Fact, Personal
+from engine.priority import Priority
+
+
+class Meaning(StrEnum):
+    """What a state means for queues, clocks and measures, whatever an organisation calls it."""
+
+    NEW = "new"
+    ACTIVE = "active"
+    WAITING = "waiting"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+OPEN: Final = frozenset({Meaning.NEW, Meaning.ACTIVE, Meaning.WAITING})
+
+# ITIL's default states and what each one means.
+MEANINGS: Final[Mapping[str, Meaning]] = {
+    "new": Meaning.NEW,
+    "submitted": Meaning.NEW,
+    "approved": Meaning.ACTIVE,
+    "assigned": Meaning.ACTIVE,
+    "in_progress": Meaning.ACTIVE,
+    "pending": Meaning.WAITING,
+    "resolved": Meaning.RESOLVED,
+    "fulfilled": Meaning.RESOLVED,
+    "closed": Meaning.CLOSED,
+    "cancelled": Meaning.CANCELLED,
+    "declined": Meaning.CANCELLED,
+}
+
+
+class Visibility(StrEnum):
+    """Who reads a comment: the requester too, or the people working on it."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+
+
+class Relation(StrEnum):
+    """How one ticket stands to another. `successor_of` is set by correlation when a condition comes back."""
+
+    RELATED = "related"
+    DUPLICATE_OF = "duplicate_of"
+    CAUSED_BY = "caused_by"
+    PARENT_OF = "parent_of"
+    CHILD_OF = "child_of"
+    SUCCESSOR_OF = "successor_of"
+
+
+class TicketAcknowledged(Event, frozen=True):
+    """Somebody has seen it and is on it."""
+
+    TOPIC: ClassVar[str] = "ticket.acknowledged.v1"
+    by: UUID | None = None
+
+
+class TicketAssigned(Event, frozen=True):
+    """Given to a team, a person or both; None leaves nobody."""
+
+    TOPIC: ClassVar[str] = "ticket.assigned.v1"
+    team: str | None = None
+    assignee: UUID | None = None
+
+
+class TicketCommented(Event, frozen=True):
+    """Something was said on it. `text` belongs to `subject`: the requester's if there is one, else the author's."""
+
+    TOPIC: ClassVar[str] = "ticket.commented.v1"
+    text: Annotated[str, Personal("subject")]
+    visibility: Visibility
+    author: UUID | None = None
+    subject: UUID | None = None
+
+
+class TicketEscalated(Event, frozen=True):
+    """Handed to a higher support level or to another team."""
+
+    TOPIC: ClassVar[str] = "ticket.escalated.v1"
+    reason: str
+    level: int | None = None
+    team: str | None = None
+
+
+class TicketHeld(Event, frozen=True):
+    """Waits for somebody or something outside; clocks that pause, pause."""
+
+    TOPIC: ClassVar[str] = "ticket.held.v1"
+    reason: str
+
+
+class TicketResumed(Event, frozen=True):
+    """The waiting is over."""
+
+    TOPIC: ClassVar[str] = "ticket.resumed.v1"
+
+
+class TicketPrioritySet(Event, frozen=True):
+    """The priority was set by hand, against the matrix."""
+
+    TOPIC: ClassVar[str] = "ticket.priority_set.v1"
+    priority: Priority
+    reason: str
+
+
+class TicketReopened(Event, frozen=True):
+    """What was taken for done was not."""
+
+    TOPIC: ClassVar[str] = "ticket.reopened.v1"
+    reason: str
+    automatic: bool = False  # by a rule, because its condition came back within the reopen window
+
+
+class TicketClosed(Event, frozen=True):
+    """The end: confirmed or no longer of interest."""
+
+    TOPIC: ClassVar[str] = "ticket.closed.v1"
+
+
+class TicketCancelled(Event, frozen=True):
+    """Not to be worked on after all."""
+
+    TOPIC: ClassVar[str] = "ticket.cancelled.v1"
+    reason: str
+
+
+class TicketLinked(Event, frozen=True):
+    """Stands in a relation to another ticket. `by_hand`: a person said so."""
+
+    TOPIC: ClassVar[str] = "ticket.linked.v1"
+    to: UUID
+    relation: Relation
+    by_hand: bool = True
+
+
+def required(field: str, value: str | None, expected: str) -> str:
+    """`value` without outer blanks.
+
+    Raises:
+        InvalidInput: nothing is left.
+    """
+    text = (value or "").strip()
+    if not text:
+        raise InvalidInput(field, expected)
+    return text
+
+
+class Ticket(Aggregate):
+    """The part of a ticket's life that does not depend on its kind.
+
+    Attributes:
+        touched: a person has taken it in hand (assigned, held, set its priority, linked it), so that automation proposes
+            and no longer acts. Acknowledging and commenting do not count.
+    """
+
+    # The first state in which somebody works on it, by kind.
+    WORKING: ClassVar[str] = "in_progress"
+    # Command -> meanings in which it makes sense; the order is that in which a refusal lists them.
+    LEGAL: ClassVar[Mapping[str, frozenset[Meaning]]] = {
+        "acknowledge": frozenset({Meaning.NEW, Meaning.ACTIVE}),
+        "assign": OPEN,
+        "comment": OPEN | {Meaning.RESOLVED},
+        "escalate": OPEN,
+        "hold": frozenset({Meaning.NEW, Meaning.ACTIVE}),
+        "resume": frozenset({Meaning.WAITING}),
+        "set-priority": OPEN,
+        "reopen": frozenset({Meaning.RESOLVED}),
+        "close": frozenset({Meaning.RESOLVED}),
+        "cancel": OPEN,
+        "link": frozenset(Meaning),
+    }
+
+    def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
+        super().__init__(stream_id, journal)
+        self.number = ""
+        self.state_name = ""
+        self.title = ""
+        self.channel = ""
+        self.service: str | None = None
+        self.priority = Priority.P3
+        self.team: str | None = None
+        self.assignee: UUID | None = None
+        self.level = 1
+        self.requester: UUID | None = None
+        self.opened_at: datetime | None = None
+        self.resolved_at: datetime | None = None
+        self.acknowledged = False
+        self.touched = False
+        self.before_hold = ""
+        self.links: tuple[tuple[UUID, str], ...] = ()
+
+    @property
+    def meaning(self) -> Meaning:
+        return MEANINGS[self.state_name]
+
+    @property
+    def is_open(self) -> bool:
+        return self.exists and self.meaning in OPEN
+
+    def legal_commands(self) -> tuple[str, ...]:
+        """The commands that the present state allows."""
+        return tuple(name for name, meanings in self.LEGAL.items() if self.meaning in meanings and not self.refusal(name))
+
+    def refusal(self, command: str) -> str:
+        """Why `command` makes no sense although the meaning allows it; empty if it does."""
+        return "it is acknowledged already" if command == "acknowledge" and self.acknowledged else ""
+
+    def guard(self, command: str) -> None:
+        """Raises: IllegalTransition: the state does not allow `command`."""
+        why = self.refusal(command)
+        if self.meaning not in self.LEGAL[command] or why:
+            raise IllegalTransition(
+                number=self.number, state=self.state_name, command=command, legal=self.legal_commands(),
+                why=why if self.meaning in self.LEGAL[command] else "",
+            )
+
+    # -- commands ---------------------------------------------------------------------------------------------
+
+    def acknowledge(self, *, by: UUID | None) -> Fact:
+        """Somebody is on it; who has nobody's name on it yet moves to work in progress."""
+        self.guard("acknowledge")
+        return self.record(TicketAcknowledged(by=by))
+
+    def assign(self, *, team: str | None, assignee: UUID | None) -> Fact:
+        """Give it to a team, a person or both."""
+        self.guard("assign")
+        return self.record(TicketAssigned(team=team, assignee=assignee))
+
+    def comment(self, *, text: str, visibility: Visibility, author: UUID | None) -> Fact:
+        """Say something on it."""
+        self.guard("comment")
+        text = required("text", text, "what to say")
+        return self.record(
+            TicketCommented(text=text, visibility=visibility, author=author, subject=self.requester or author)
+        )
+
+    def escalate(self, *, level: int | None, team: str | None, reason: str) -> Fact:
+        """Hand it up (level 1 to 3) or over to another team; without either, one level up."""
+        self.guard("escalate")
+        reason = required("reason", reason, "why it is escalated")
+        if level is None and team is None:
+            if self.level >= 3:
+                raise InvalidInput("team", "a team: it is at support level 3 already")
+            level = self.level + 1
+        if level is not None and not 1 <= level <= 3:
+            raise InvalidInput("level", "a support level: 1, 2 or 3")
+        return self.record(TicketEscalated(level=level, team=team, reason=reason))
+
+    def hold(self, *, reason: str) -> Fact:
+        """Wait for something outside."""
+        self.guard("hold")
+        return self.record(TicketHeld(reason=required("reason", reason, "what it waits for")))
+
+    def resume(self) -> Fact:
+        """Go on after a hold, in the state before it."""
+        self.guard("resume")
+        return self.record(TicketResumed())
+
+    def set_priority(self, *, priority: Priority, reason: str) -> Fact:
+        """Override the matrix."""
+        self.guard("set-priority")
+        return self.record(TicketPrioritySet(priority=priority, reason=required("reason", reason, "why this priority")))
+
+    def reopen(self, *, reason: str, automatic: bool = False) -> Fact:
+        """Take up again what was taken for done."""
+        self.guard("reopen")
+        return self.record(TicketReopened(reason=required("reason", reason, "why it is not done"), automatic=automatic))
+
+    def close(self) -> Fact:
+        """End it for good."""
+        self.guard("close")
+        return self.record(TicketClosed())
+
+    def cancel(self, *, reason: str) -> Fact:
+        """Drop it without doing it."""
+        self.guard("cancel")
+        return self.record(TicketCancelled(reason=required("reason", reason, "why it is dropped")))
+
+    def link(self, *, to: UUID, relation: Relation, by_hand: bool = True) -> Fact:
+        """Relate it to another ticket. The same link twice records nothing new.
+
+        Raises:
+            InvalidInput: to itself.
+        """
+        if to == self.id:
+            raise InvalidInput("to", "another ticket than itself")
+        if (to, relation.value) in self.links:
+            raise InvalidInput("to", f"a ticket that is not linked as {relation.value.replace('_', ' ')} already")
+        return self.record(TicketLinked(to=to, relation=relation, by_hand=by_hand))
+
+    # -- what each fact means for the state ---------------------------------------------------------------------
+
+    @applies(TicketAcknowledged)
+    def _acknowledged(self, _: TicketAcknowledged) -> None:
+        self.acknowledged = True
+        self.state_name = self.WORKING
+
+    @applies(TicketAssigned)
+    def _assigned(self, event: TicketAssigned) -> None:
+        self.team, self.assignee, self.touched = event.team, event.assignee, True
+        if self.meaning is Meaning.NEW and (event.team or event.assignee):
+            self.state_name = self._after_assignment()
+
+    def _after_assignment(self) -> str:
+        return "assigned"
+
+    @applies(TicketCommented)
+    def _commented(self, event: TicketCommented) -> None:
+        """Nothing but the version changes; the conversation is a projection."""
+
+    @applies(TicketEscalated)
+    def _escalated(self, event: TicketEscalated) -> None:
+        self.touched = True
+        if event.level is not None:
+            self.level, self.assignee = event.level, None
+        if event.team is not None:
+            self.team, self.assignee = event.team, None
+
+    @applies(TicketHeld)
+    def _held(self, _: TicketHeld) -> None:
+        self.before_hold, self.state_name, self.touched = self.state_name, "pending", True
+
+    @applies(TicketResumed)
+    def _resumed(self, _: TicketResumed) -> None:
+        self.state_name = self.before_hold
+
+    @applies(TicketPrioritySet)
+    def _priority_set(self, event: TicketPrioritySet) -> None:
+        self.priority, self.touched = event.priority, True
+
+    @applies(TicketReopened)
+    def _reopened(self, event: TicketReopened) -> None:
+        self.state_name, self.resolved_at = self.WORKING, None
+        self.touched = self.touched or not event.automatic
+
+    @applies(TicketClosed)
+    def _closed(self, _: TicketClosed) -> None:
+        self.state_name = "closed"
+
+    @applies(TicketCancelled)
+    def _cancelled(self, _: TicketCancelled) -> None:
+        self.state_name = "cancelled"
+
+    @applies(TicketLinked)
+    def _linked(self, event: TicketLinked) -> None:
+        self.links = (*self.links, (event.to, event.relation.value))
+        self.touched = self.touched or event.by_hand

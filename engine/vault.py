@@ -1,0 +1,170 @@
+"""The vault: keys of persons and of bodies, wrapped by the master key, in a file of their own (`keys.db`).
+
+Personal data and bodies are sealed with AES-256-GCM under a key per person or body, bound to the place where they stand.
+Destroying a key makes them unreadable for good, while the log's bytes and every hash over them stay as they are.
+A key is on disk before the log commit that uses it: `flush` is called by the ledger right before it commits.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from engine.errors import TocsinError
+
+NONCE_BYTES: Final = 12
+KEY_BYTES: Final = 32
+MOST_CACHED: Final = 4_096
+_DIGEST_KEY: Final = b"store:digest"
+
+
+class VaultLocked(TocsinError):
+    """The master key is missing or is not the one that this store was made with."""
+
+
+def load_master_key(path: Path, *, create: bool) -> bytes:
+    """The 32-byte master key in `path`.
+
+    Raises:
+        VaultLocked: no such file (and not to be made), or not a key.
+    """
+    try:
+        text = path.read_text().strip()
+    except FileNotFoundError:
+        if not create:
+            raise VaultLocked(f"the master key file {path} is missing; put it back from your backup") from None
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = secrets.token_bytes(KEY_BYTES)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return key
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise VaultLocked(f"{path} does not hold a master key (64 hexadecimal digits)")
+    return key
+
+
+class Vault:
+    """Seals and unseals; makes, keeps and destroys keys. Safe to use from several threads."""
+
+    def __init__(self, path: Path, master_key: bytes) -> None:
+        self._wrap = AESGCM(master_key)
+        self._lock = threading.RLock()
+        self._cache: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self._pending: dict[bytes, bytes] = {}
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        path.chmod(0o600)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID")
+        self._digest_key = self._store_key()
+
+    def _store_key(self) -> bytes:
+        with self._lock:
+            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (_DIGEST_KEY,)).fetchone()
+            if row is not None:
+                return self._unwrap(_DIGEST_KEY, row[0])
+            wrapped = self._wrapped(_DIGEST_KEY, secrets.token_bytes(KEY_BYTES))
+            # Two processes may start at once: whoever comes second takes the first one's key.
+            self._connection.execute("INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)", (_DIGEST_KEY, wrapped))
+            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (_DIGEST_KEY,)).fetchone()
+            return self._unwrap(_DIGEST_KEY, row[0])
+
+    def _wrapped(self, key_id: bytes, key: bytes) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._wrap.encrypt(nonce, key, key_id)
+
+    def _unwrap(self, key_id: bytes, wrapped: bytes) -> bytes:
+        try:
+            return self._wrap.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], key_id)
+        except InvalidTag:
+            raise VaultLocked("the master key is not the one that this store was made with") from None
+
+    def digest(self, content: bytes) -> bytes:
+        """A keyed digest (HMAC-SHA256): equal for equal content in this store, and useless to anybody without its key."""
+        return hmac.digest(self._digest_key, content, hashlib.sha256)
+
+    def seal(self, key_id: bytes, context: bytes, content: bytes) -> bytes:
+        """Encrypt `content` under the key of `key_id` (made if new), bound to `context`."""
+        cipher = self._cipher(key_id, create=True)
+        assert cipher is not None
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + cipher.encrypt(nonce, content, context)
+
+    def unseal(self, key_id: bytes, context: bytes, sealed: bytes) -> bytes | None:
+        """The content, or None where the key was destroyed.
+
+        Raises:
+            VaultLocked: the sealed bytes do not belong to this key and context (they were tampered with).
+        """
+        cipher = self._cipher(key_id, create=False)
+        if cipher is None:
+            return None
+        try:
+            return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+        except InvalidTag:
+            raise VaultLocked(f"sealed data does not belong where it stands ({context.decode(errors='replace')})") from None
+
+    def _cipher(self, key_id: bytes, *, create: bool) -> AESGCM | None:
+        with self._lock:
+            cipher = self._cache.get(key_id)
+            if cipher is not None:
+                self._cache.move_to_end(key_id)
+                return cipher
+            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (key_id,)).fetchone()
+            if row is not None:
+                key = self._unwrap(key_id, row[0])
+            elif key_id in self._pending:
+                key = self._pending[key_id]
+            elif create:
+                key = self._pending[key_id] = secrets.token_bytes(KEY_BYTES)
+            else:
+                return None
+            cipher = self._cache[key_id] = AESGCM(key)
+            if len(self._cache) > MOST_CACHED:
+                self._cache.popitem(last=False)
+            return cipher
+
+    def flush(self) -> None:
+        """Put new keys on disk. Returns after they are durable."""
+        with self._lock:
+            if not self._pending:
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)",
+                    [(key_id, self._wrapped(key_id, key)) for key_id, key in self._pending.items()],
+                )
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._pending.clear()
+
+    def destroy(self, key_id: bytes) -> None:
+        """Make everything sealed under this key unreadable, for good."""
+        with self._lock:
+            self._connection.execute("PRAGMA secure_delete = ON")
+            self._connection.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+            self._cache.pop(key_id, None)
+            self._pending.pop(key_id, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,210 @@
+"""Intake: a body from a source becomes a delivery, its observations are judged, and all of it is one commit.
+
+    body ─▶ adapter (pure) ─▶ observations ─▶ one unit of work: delivery + alerts + correlations + incidents
+
+The HTTP side (`api/hooks.py`) has authenticated the sender and knows the source's name; it answers after the commit.
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid4
+
+from engine.clock import micros
+from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
+from engine.errors import InvalidInput, MalformedDelivery, NotFound
+from engine.identity import delivery_id, source_id
+from engine.judgement import Judgement, LeasePolicy
+from engine.ledger import Ledger, Unit, Work
+from engine.observation import Parsed, SourceProfile
+from engine.source import Source
+from monitors.adapter import Adapter
+from monitors.integrations.registry import adapter_named
+
+# A broken sender can't fill the disk: per source and day this much of rejected bodies is kept; their reasons always are.
+REJECTED_BYTES_A_DAY: Final = 16 * 1024 * 1024
+# Of a body that is too large, this much of its beginning.
+KEPT_OF_TOO_LARGE: Final = 64 * 1024
+IDEMPOTENCY_KEY: Final = "key:"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery.
+
+    Attributes:
+        again: the sender had delivered it before; this is the same answer.
+    """
+
+    delivery: UUID
+    monitoring_events: tuple[MonitoringEvent, ...]
+    position: int
+    again: bool = False
+
+
+class Rejected(MalformedDelivery):
+    """The delivery could not be read; it was kept under `delivery` with the reason."""
+
+    def __init__(self, error: MalformedDelivery, delivery: UUID) -> None:
+        super().__init__(error.path, error.expected, status=error.status)
+        self.delivery, self.error = delivery, error
+
+
+class _ProfileChanged(Exception):
+    """The source was configured anew between parsing and deciding."""
+
+
+class Intake:
+    """Receives deliveries of one process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._profiles: dict[str, SourceProfile] = {}
+
+    def profile(self, name: str) -> SourceProfile:
+        """The source's profile.
+
+        Raises:
+            NotFound: no such source.
+        """
+        found = self._profiles.get(name)
+        if found is None:
+            found = self._ledger.get(Source, source_id(name)).profile
+            if found is None:
+                raise NotFound("source", name)
+            self._profiles[name] = found
+        return found
+
+    async def receive(
+        self, source: str, body: bytes, *, content_type: str = "", identity: str | None = None, adapter: Adapter | None = None
+    ) -> Receipt:
+        """Take one delivery in. Returns after its commit is on disk.
+
+        Args:
+            identity: the identity that the transport carries (`Idempotency-Key`); an adapter may find one in the body.
+            adapter: another format than the source's own (an imitated API that its token also opens).
+
+        Raises:
+            NotFound: no such source.
+            Rejected: the body cannot be read; kept with the reason.
+            StoreUnavailable: nothing was stored.
+        """
+        while True:
+            profile = self.profile(source)
+            chosen = adapter or adapter_named(profile.adapter)
+            try:
+                parsed = chosen.parse(body, content_type, profile)
+            except MalformedDelivery as error:
+                delivery = await self.reject(source, body, error, content_type=content_type, adapter=chosen.name)
+                raise Rejected(error, delivery) from error
+            unit = self._unit(profile, chosen, parsed, body, content_type, identity)
+            try:
+                return await self._ledger.commit(unit)
+            except _ProfileChanged:
+                self._profiles.pop(source, None)
+
+    def _unit(
+        self, profile: SourceProfile, adapter: Adapter, parsed: Parsed, body: bytes, content_type: str, identity: str | None
+    ) -> Unit[Receipt]:
+        identity = f"{IDEMPOTENCY_KEY}{identity}" if identity else parsed.identity
+        delivery = delivery_id(profile.name, identity) if identity else uuid4()
+        lease = lease_policy(profile, adapter)
+
+        def decide(work: Work) -> Receipt:
+            if identity:
+                known = work.load(Delivery, delivery)
+                if known.exists:
+                    return _same_again(work, known, body, identity)
+            judgement = Judgement.for_source(work, profile.name, lease)
+            if judgement.profile != profile:
+                raise _ProfileChanged
+            arrived = DeliveryReceived(
+                source=profile.name, adapter=adapter.name, received_at=work.now, length=len(body), identity=identity,
+                body=_keep(work, body), content_type=content_type, lost=parsed.lost,
+            )
+            # The delivery comes first in the log, since it causes the rest; what was decided is filled in before it is stored.
+            fact = work.journal.add(delivery, 1, arrived)
+            work.journal.cause = fact.reference
+            said = adapter.received(parsed, profile, work.now) if adapter.lease_end_resolves else parsed
+            monitoring_events = tuple(judgement.judge(observation) for observation in said.observations)
+            fact.event = DeliveryReceived(
+                source=arrived.source, adapter=arrived.adapter, received_at=arrived.received_at, length=arrived.length,
+                identity=identity, body=arrived.body, content_type=content_type, lost=parsed.lost,
+                monitoring_events=monitoring_events,
+            )
+            return Receipt(delivery, monitoring_events, work.stamp())
+
+        return Unit(decide, actor=f"source:{profile.name}", correlation_id=delivery)
+
+    async def reject(
+        self,
+        source: str,
+        body: bytes,
+        error: MalformedDelivery,
+        *,
+        content_type: str = "",
+        adapter: str = "",
+        length: int | None = None,
+    ) -> UUID:
+        """Keep a delivery that cannot be read, with the reason; its id.
+
+        Args:
+            length: of the whole body where `body` is only its beginning.
+        """
+        delivery = uuid4()
+        truncated = length is not None and length > len(body)
+
+        def decide(work: Work) -> UUID:
+            day = work.now.date().isoformat()
+            kept = None
+            if body and work.store.rejected_bytes(source, day) + len(body) <= REJECTED_BYTES_A_DAY:
+                kept = _keep(work, body)
+                work.after.append(lambda store: store.add_rejected_bytes(source, day, len(body)))
+            event = DeliveryRejected(
+                source=source, adapter=adapter, received_at=work.now, length=len(body) if length is None else length,
+                path=error.path, reason=error.expected, status=error.status, body=kept, content_type=content_type,
+                truncated=truncated,
+            )
+            work.journal.add(delivery, 1, event)
+            return delivery
+
+        return await self._ledger.commit(Unit(decide, actor=f"source:{source}", correlation_id=delivery))
+
+    def body(self, digest: str) -> bytes | None:
+        """The exact bytes of a kept body; None where they were not kept or their key was destroyed."""
+        key = bytes.fromhex(digest)
+        found = self._ledger.store.body(key)
+        if found is None:
+            return None
+        packed = self._ledger.vault.unseal(key, _context(key), found[1])
+        return None if packed is None else zlib.decompress(packed)
+
+
+def lease_policy(profile: SourceProfile, adapter: Adapter) -> LeasePolicy:
+    """How long the source's word holds: by its own repeat interval, else by its format's."""
+    return LeasePolicy(
+        repeat_seconds=profile.repeat_interval_seconds or adapter.repeat_interval_seconds, explicit_seconds=adapter.lease_seconds
+    )
+
+
+def _same_again(work: Work, known: Delivery, body: bytes, identity: str) -> Receipt:
+    """The sender delivers again what it delivered before: the same answer, and nothing new is recorded."""
+    if known.received is None:
+        raise InvalidInput("identity", "an identity that was not used before")
+    if identity.startswith(IDEMPOTENCY_KEY) and known.received.body != work.vault.digest(body).hex():
+        raise InvalidInput("Idempotency-Key", "a key that was not used for another body")
+    return Receipt(known.id, known.received.monitoring_events, work.stamp(), again=True)
+
+
+def _context(digest: bytes) -> bytes:
+    return b"body:" + digest
+
+
+def _keep(work: Work, body: bytes) -> str:
+    """Keep the exact bytes, each distinct content once, sealed under a key of its own; the keyed digest that names them."""
+    digest = work.vault.digest(body)
+    if not work.store.has_body(digest):
+        sealed = work.vault.seal(digest, _context(digest), zlib.compress(body, 1))
+        length, recorded_at = len(body), micros(work.now)
+        work.after.append(lambda store: store.keep_body(digest, length, sealed, recorded_at))
+    return digest.hex()

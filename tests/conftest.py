@@ -1,0 +1,117 @@
+"""What tests share: a clock that stands still until it is moved, a ledger on a fresh embedded store, and a bell to ring."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import pytest
+
+from engine.aggregate import Aggregate
+from engine.alert import Alert, AlertEpisodeOpened
+from engine.clock import SimulatedClock, micros
+from engine.event import Event
+from engine.identity import alert_id, rule_id, source_id
+from engine.incident import Incident, IncidentOpened
+from engine.ledger import Ledger, Unit, Work
+from engine.policy import fire
+from engine.rule import Rule, TicketRule
+from engine.source import Source, SourceAdded
+from engine.sqlite_store import SqliteStore
+from engine.vault import Vault
+from monitors.intake import Intake, Receipt, lease_policy
+from monitors.integrations.registry import ADAPTERS, adapter_named
+
+A = TypeVar("A", bound=Aggregate)
+
+NOON = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
+PAYLOADS = Path(__file__).parent / "payloads"
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    """2026-03-02T12:00:00Z, a Monday."""
+    return SimulatedClock(NOON, running=False)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: SimulatedClock) -> Iterator[Ledger]:
+    ledger = Ledger(SqliteStore(tmp_path / "log.db"), Vault(tmp_path / "keys.db", b"k" * 32), clock)
+    yield ledger
+    ledger.close()
+    ledger.store.close()
+    ledger.vault.close()
+
+
+class Bell:
+    """An intake with the default sources and the reference rule, and eyes for what it made."""
+
+    def __init__(self, ledger: Ledger, clock: SimulatedClock) -> None:
+        self.ledger, self.clock, self.intake = ledger, clock, Intake(ledger)
+        clock.set(datetime(2026, 3, 2, 10, 0, 30, tzinfo=UTC))
+        for adapter in ADAPTERS:
+            self.add_source(SourceAdded(name=adapter.name, adapter=adapter.name))
+
+    def add_source(self, event: SourceAdded) -> None:
+        self.ledger.run(Unit(lambda work: work.load(Source, source_id(event.name)).add(event), actor="tocsin"))
+
+    def publish(self, rule: TicketRule) -> None:
+        self.ledger.run(Unit(lambda work: work.load(Rule, rule_id(rule.name)).publish(rule), actor="tocsin"))
+
+    def ring(self, source: str, payload: str | bytes, *, identity: str | None = None, adapter: str | None = None) -> Receipt:
+        """Deliver a file of the corpus (`folder/file`) or bytes."""
+        body = payload if isinstance(payload, bytes) else (PAYLOADS / payload).read_bytes()
+        chosen = adapter_named(adapter) if adapter else None
+        return asyncio.run(self.intake.receive(source, body, content_type="application/json", identity=identity, adapter=chosen))
+
+    def run_due(self) -> int:
+        """Fire the timers that are due now."""
+        fired = 0
+        for due in self.ledger.store.due_timers(micros(self.clock.now()), 1_000):
+            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose != "settle" else None
+            profile = self.intake.profile(alert.source if alert else "alertmanager")
+            fired += self.ledger.run(fire(due, lease_policy(profile, adapter_named(profile.adapter))))
+        return fired
+
+    def act(self, incident: Incident, command: str, **values: object) -> Incident:
+        """A person's command on an incident."""
+
+        def decide(work: Work) -> None:
+            loaded = work.load(Incident, incident.id)
+            getattr(loaded, command)(**values)
+
+        self.ledger.run(Unit(decide, actor="user:nora"))
+        return self.ledger.get(Incident, incident.id)
+
+    def events(self, *kinds: type[Event]) -> list[Event]:
+        """Everything in the log (of these kinds), in log order."""
+        return [fact.event for fact in self.ledger.read(0, 1_000_000) if not kinds or isinstance(fact.event, kinds)]
+
+    def alert(self, source: str, dedup_key: str) -> Alert:
+        return self.ledger.get(Alert, alert_id(source, dedup_key))
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """All alerts that have a number, in the order of their first facts."""
+        return [alert for alert in self._all(Alert, AlertEpisodeOpened) if alert.number]
+
+    @property
+    def firing(self) -> list[Alert]:
+        return [alert for alert in self.alerts if alert.firing]
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """All incidents, oldest first."""
+        return self._all(Incident, IncidentOpened)
+
+    def _all(self, aggregate_class: type[A], begins: type[Event]) -> list[A]:
+        streams = dict.fromkeys(fact.stream_id for fact in self.ledger.read(0, 1_000_000) if isinstance(fact.event, begins))
+        return [self.ledger.get(aggregate_class, stream_id) for stream_id in streams]
+
+
+@pytest.fixture
+def bell(ledger: Ledger, clock: SimulatedClock) -> Bell:
+    """At 2026-03-02T10:00:30Z, the receive clock of the corpus."""
+    return Bell(ledger, clock)
