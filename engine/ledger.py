@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from engine.aggregate import Aggregate, Journal
+from engine.aggregate import NOBODY, Aggregate, Journal
 from engine.clock import Clock, from_micros, micros
 from engine.codec import Codec
 from engine.errors import Overloaded, StoreUnavailable, TocsinError
@@ -36,6 +36,8 @@ MOST_WAITING: Final = 8_192
 MOST_CACHED: Final = 20_000
 
 log = structlog.get_logger(__name__)
+
+_CLOSED: Final = Journal(actor="tocsin", correlation_id=NOBODY)
 
 
 class Work:
@@ -87,7 +89,7 @@ class Work:
         for fact in facts[self._stamped :]:
             fact.position, fact.recorded_at = self._ledger.next_position(), self.now
         self._stamped = len(facts)
-        return self._ledger.last_position
+        return self._ledger.reached
 
     @property
     def store(self) -> Store:
@@ -159,12 +161,17 @@ class _Batch:
 
 
 class Ledger:
-    """The log of one store, and the only way to append to it."""
+    """The log of one store, and the only way to append to it.
+
+    Attributes:
+        last_position: of the last commit.
+        reached: the last position given out, also within the open transaction; the committer's own.
+    """
 
     def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
         self.store, self.vault, self.clock = store, vault, clock
         self.codec = Codec(vault)
-        self.last_position = store.head().position
+        self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._batch = _Batch(now=clock.now())
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -283,8 +290,8 @@ class Ledger:
         return self.store.timer(timer)
 
     def next_position(self) -> int:
-        self.last_position += 1
-        return self.last_position
+        self.reached += 1
+        return self.reached
 
     # -- the committer ---------------------------------------------------------------------------------------------
 
@@ -325,50 +332,63 @@ class Ledger:
             refusal = error if isinstance(error, TocsinError) else StoreUnavailable(f"the store cannot be written: {error}")
             outcomes = [(waiting, None, refusal) for waiting in batch]
         else:
+            self.last_position = self.reached
             self._trim()
-            for listener in self._listeners:
-                listener(self.last_position)
+            self._tell()
         with self._waiting_lock:
             self._waiting -= len(batch)
         _answer(outcomes)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            try:
+                listener(self.last_position)
+            except Exception:  # a listener's fault must not stop the committer: everybody waits for it
+                log.exception("a listener failed")
 
     def _begin(self) -> None:
         head, others = self.store.begin()
         if others is not None:
             for stream in others:
                 self._cache.pop(UUID(bytes=stream), None)
-        self.last_position = head.position
+        self.reached = head.position
         # Never decreasing along positions, whatever the clock does.
         self._batch = _Batch(now=max(self.clock.now(), from_micros(head.recorded_at)))
 
     def _decide(self, waiting: _Waiting) -> tuple[_Waiting, Any, BaseException | None]:
         unit = waiting.unit
         work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or uuid4()))
-        before = self.last_position
+        before = self.reached
         try:
             result = unit.decide(work)
             work.stamp()
+            rows = self._rows(work)
         except Exception as error:
-            self.last_position = before
+            self.reached = before
             if not isinstance(error, TocsinError):
                 log.exception("a decision failed", actor=unit.actor)
-            # Rows of units before it are inserted first, so that what is read anew includes them.
+            # What it changed is read anew; `cached` inserts the rows of the units before it first.
             if work.journal.facts:
                 for stream_id in work.used:
                     self._cache.pop(stream_id, None)
             return waiting, None, error
-        self._stage(work)
+        self._stage(work, rows)
         return waiting, result, None
 
-    def _stage(self, work: Work) -> None:
-        batch, recorded_at = self._batch, micros(self._batch.now)
-        for fact in work.journal.facts:
-            batch.rows.append(
-                Row(
-                    fact.position, fact.stream_id.bytes, fact.version, fact.event.TOPIC, self.codec.encode(fact), recorded_at,
-                    fact.actor, fact.correlation_id.bytes, fact.cause,
-                )
+    def _rows(self, work: Work) -> list[Row]:
+        recorded_at = micros(self._batch.now)
+        return [
+            Row(
+                fact.position, fact.stream_id.bytes, fact.version, fact.event.TOPIC, self.codec.encode(fact), recorded_at,
+                fact.actor, fact.correlation_id.bytes, fact.cause,
             )
+            for fact in work.journal.facts
+        ]
+
+    def _stage(self, work: Work, rows: list[Row]) -> None:
+        batch = self._batch
+        batch.rows += rows
+        for fact in work.journal.facts:
             batch.touched.add(fact.stream_id)
             self._index(fact)
         batch.timers.update(work.timers)
@@ -376,6 +396,7 @@ class Ledger:
             write(self.store)
         for stream_id, aggregate in work.used.items():
             if aggregate.KIND in CACHED_KINDS:
+                aggregate.journal = _CLOSED  # its own would keep every fact of this unit alive
                 self._cache[stream_id] = aggregate
 
     def _index(self, fact: Fact) -> None:
@@ -388,21 +409,22 @@ class Ledger:
             self._batch.timers[fact.stream_id.bytes] = None
 
     def _insert(self) -> None:
-        rows, self._batch.rows = self._batch.rows, []
-        if rows:
-            self.store.insert(rows)
-        timers, self._batch.timers = self._batch.timers, {}
-        if timers:
-            self.store.set_timers([timer for timer in timers.values() if timer is not None])
-            self.store.clear_timers([timer for timer, due in timers.items() if due is None])
+        # Taken off the batch only when they are in: a unit whose reading fails here must not lose the rows of those before it.
+        batch = self._batch
+        if batch.rows:
+            self.store.insert(batch.rows)
+            batch.rows = []
+        if batch.timers:
+            self.store.set_timers([timer for timer in batch.timers.values() if timer is not None])
+            self.store.clear_timers([timer for timer, due in batch.timers.items() if due is None])
+            batch.timers = {}
 
     def _abandon(self) -> None:
         """Nothing of this batch happened: drop every state that it may have changed."""
         self._cache.clear()
+        self.vault.forget_unsaved()
         with contextlib.suppress(Exception):
             self.store.rollback()
-        with contextlib.suppress(Exception):
-            self.last_position = self.store.head().position
 
     def _trim(self) -> None:
         while len(self._cache) > MOST_CACHED:
@@ -417,13 +439,16 @@ def _answer(outcomes: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> N
     """Complete the futures; those of one event loop in a single call into it."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]] = {}
     for waiting, result, error in outcomes:
-        if waiting.loop is not None:
-            assert isinstance(waiting.future, asyncio.Future)
-            by_loop.setdefault(waiting.loop, []).append((waiting.future, result, error))
+        future = waiting.future
+        if isinstance(future, asyncio.Future):
+            assert waiting.loop is not None
+            by_loop.setdefault(waiting.loop, []).append((future, result, error))
+        elif not future.set_running_or_notify_cancel():
+            continue  # nobody waits any more; what was decided stands
         elif error is not None:
-            waiting.future.set_exception(error)
+            future.set_exception(error)
         else:
-            waiting.future.set_result(result)
+            future.set_result(result)
     for loop, done in by_loop.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_complete, done)

@@ -158,11 +158,23 @@ class AccessRefused(Event, frozen=True):
     principal: str | None = None
 
 
+class BodyRead(Event, frozen=True):
+    """An administrator read the exact bytes of a delivery."""
+
+    TOPIC: ClassVar[str] = "access.body_read.v1"
+    delivery: UUID
+    at: datetime
+
+
 class AccessDay(Aggregate):
-    """The refusals of one day."""
+    """The refusals and the guarded reads of one day."""
 
     KIND: ClassVar[str] = "access"
 
     @applies(AccessRefused)
     def _refused(self, _: AccessRefused) -> None:
+        """Recorded for the auditor."""
+
+    @applies(BodyRead)
+    def _body_read(self, _: BodyRead) -> None:
         """Recorded for the auditor."""

@@ -8,16 +8,17 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from engine.errors import StoreUnavailable
-from engine.store import Account, Answer, Credential, DueTimer, Head, Row
+from engine.store import Account, Answer, Credential, DueTimer, Head, KeptBody, Row
 
 T = TypeVar("T")
 
 SCHEMA_VERSION: Final = "1"
 BUSY_SECONDS: Final = 10.0
-CHECKPOINT_COMMITS: Final = 64
+CHECKPOINT_COMMITS: Final = 256
+_ASK_AGAIN: Final = -2  # never a data_version: the next `begin` reads the head and the others' streams anew
 
 COLUMNS: Final = "position, stream, version, type, state, recorded_at, actor, correlation, cause"
 
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS counters (kind TEXT PRIMARY KEY, last INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS bodies (
     digest      BLOB PRIMARY KEY,
     length      INTEGER NOT NULL,
+    key         BLOB    NOT NULL,
     sealed      BLOB    NOT NULL,
     recorded_at INTEGER NOT NULL
 );
@@ -79,7 +81,8 @@ class SqliteStore:
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._data_version = -1
-        self._head = Head(0, 0)
+        self._head = self._committed = Head(0, 0)
+        self._last: Row | None = None
         self._writer = self._connect()
         path.chmod(0o600)
         self._writer.executescript(SCHEMA)
@@ -172,9 +175,10 @@ class SqliteStore:
         row = self._reader.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (position,)).fetchone()
         return Row(*row) if row else None
 
-    def body(self, digest: bytes) -> tuple[int, bytes] | None:
-        row = self._reader.execute("SELECT length, sealed FROM bodies WHERE digest = ?", (digest,)).fetchone()
-        return (row[0], row[1]) if row else None
+    def body(self, digest: bytes) -> KeptBody | None:
+        sql = "SELECT digest, length, key, sealed, recorded_at FROM bodies WHERE digest = ?"
+        row = self._reader.execute(sql, (digest,)).fetchone()
+        return KeptBody(*row) if row else None
 
     def due_timers(self, now: int, limit: int) -> list[DueTimer]:
         sql = "SELECT timer, owner, purpose, due_at FROM timers WHERE due_at <= ? ORDER BY due_at LIMIT ?"
@@ -220,7 +224,18 @@ class SqliteStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _write(self, action: Callable[[], T]) -> T:
+    def _inside(self, action: Callable[[], T]) -> T:
+        """Do something within the open transaction.
+
+        A full disk or an I/O error makes SQLite roll the whole transaction back by itself; whatever followed would then be
+        a transaction of its own each, and a part of the batch would pass for the whole.
+        """
+        if not self._writer.in_transaction:
+            raise StoreUnavailable("the store cannot be written: it gave the transaction up")
+        return self._guarded(action)
+
+    @staticmethod
+    def _guarded(action: Callable[[], T]) -> T:
         try:
             return action()
         except sqlite3.IntegrityError:
@@ -231,24 +246,28 @@ class SqliteStore:
     def begin(self) -> tuple[Head, Iterable[bytes] | None]:
         def take() -> tuple[Head, Iterable[bytes] | None]:
             self._writer.execute("BEGIN IMMEDIATE")
+            self._last = None
             version = self._writer.execute("PRAGMA data_version").fetchone()[0]
             if version == self._data_version:
+                self._committed = self._head
                 return self._head, None
             others = self._writer.execute("SELECT DISTINCT stream FROM events WHERE position > ?", (self._head.position,))
             streams = [bytes(row[0]) for row in others] if self._data_version != -1 else None
             self._data_version, self._head = version, self._head_of(self._writer)
+            self._committed = self._head
             return self._head, streams
 
-        return self._write(take)
+        return self._guarded(take)
 
     def insert(self, rows: Sequence[Row]) -> None:
         sql = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._write(lambda: self._writer.executemany(sql, rows))
+        self._inside(lambda: self._writer.executemany(sql, rows))
         if rows:
-            self._head = Head(rows[-1].position, rows[-1].recorded_at)
+            self._last = rows[-1]
+            self._head = Head(self._last.position, self._last.recorded_at)
 
     def count(self, kind: str) -> int:
-        row = self._writer.execute("SELECT last FROM counters WHERE kind = ?", (kind,)).fetchone()
+        row = self._one("SELECT last FROM counters WHERE kind = ?", (kind,))
         return int(row[0]) if row else 0
 
     def set_count(self, kind: str, last: int) -> None:
@@ -256,21 +275,26 @@ class SqliteStore:
         self._execute(sql, (kind, last))
 
     def _execute(self, sql: str, values: Sequence[object]) -> None:
-        self._write(lambda: self._writer.execute(sql, values))
+        self._inside(lambda: self._writer.execute(sql, values))
+
+    def _one(self, sql: str, values: Sequence[object]) -> Sequence[Any] | None:
+        """The first row, as the open transaction sees it."""
+        row: Sequence[Any] | None = self._inside(lambda: self._writer.execute(sql, values).fetchone())
+        return row
 
     def pending_stream(self, stream: bytes) -> list[Row]:
-        return self._write(lambda: self._stream(self._writer, stream, 0, None, False, None))
+        return self._inside(lambda: self._stream(self._writer, stream, 0, None, False, None))
 
     def has_body(self, digest: bytes) -> bool:
-        return self._writer.execute("SELECT 1 FROM bodies WHERE digest = ?", (digest,)).fetchone() is not None
+        return self._one("SELECT 1 FROM bodies WHERE digest = ?", (digest,)) is not None
 
-    def keep_body(self, digest: bytes, length: int, sealed: bytes, recorded_at: int) -> None:
-        sql = "INSERT OR IGNORE INTO bodies (digest, length, sealed, recorded_at) VALUES (?, ?, ?, ?)"
-        self._execute(sql, (digest, length, sealed, recorded_at))
+    def keep_body(self, body: KeptBody) -> None:
+        sql = "INSERT OR IGNORE INTO bodies (digest, length, key, sealed, recorded_at) VALUES (?, ?, ?, ?, ?)"
+        self._execute(sql, body)
 
     def rejected_bytes(self, source: str, day: str) -> int:
         sql = "SELECT bytes FROM rejected_bytes WHERE source = ? AND day = ?"
-        row = self._writer.execute(sql, (source, day)).fetchone()
+        row = self._one(sql, (source, day))
         return int(row[0]) if row else 0
 
     def add_rejected_bytes(self, source: str, day: str, length: int) -> None:
@@ -285,19 +309,19 @@ class SqliteStore:
             "INSERT INTO timers (timer, owner, purpose, due_at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (timer) DO UPDATE SET purpose = excluded.purpose, due_at = excluded.due_at"
         )
-        self._write(lambda: self._writer.executemany(sql, timers))
+        self._inside(lambda: self._writer.executemany(sql, timers))
 
     def clear_timers(self, timers: Sequence[bytes]) -> None:
-        self._write(lambda: self._writer.executemany("DELETE FROM timers WHERE timer = ?", [(timer,) for timer in timers]))
+        self._inside(lambda: self._writer.executemany("DELETE FROM timers WHERE timer = ?", [(timer,) for timer in timers]))
 
     def timer(self, timer: bytes) -> DueTimer | None:
         sql = "SELECT timer, owner, purpose, due_at FROM timers WHERE timer = ?"
-        row = self._writer.execute(sql, (timer,)).fetchone()
+        row = self._one(sql, (timer,))
         return DueTimer(*row) if row else None
 
     def answer(self, principal: str, route: str, key: str) -> Answer | None:
         sql = "SELECT request, status, headers, sealed FROM answers WHERE principal = ? AND route = ? AND key = ?"
-        row = self._writer.execute(sql, (principal, route, key)).fetchone()
+        row = self._one(sql, (principal, route, key))
         return Answer(*row) if row else None
 
     def remember_answer(self, principal: str, route: str, key: str, answer: Answer, recorded_at: int) -> None:
@@ -314,7 +338,7 @@ class SqliteStore:
         self._execute("INSERT INTO handles (handle, person) VALUES (?, ?)", (handle, person))
 
     def pending_person(self, handle: bytes) -> bytes | None:
-        return self._person(self._writer, handle)
+        return self._inside(lambda: self._person(self._writer, handle))
 
     def set_account(self, account: Account) -> None:
         sql = (
@@ -340,36 +364,44 @@ class SqliteStore:
         Raises:
             StoreUnavailable: it is certain that nothing was stored.
         """
+        if not self._writer.in_transaction:
+            raise StoreUnavailable("the store cannot be written: it gave the transaction up")
         try:
             self._writer.execute("COMMIT")
-            self._unmoved += 1
-            if self._unmoved >= CHECKPOINT_COMMITS:
-                self._unmoved = 0
-                self._enough.set()
         except sqlite3.Error as error:
             if not self._landed():
                 raise StoreUnavailable(f"the store cannot be written: {error}") from error
+        self._unmoved += 1
+        if self._unmoved >= CHECKPOINT_COMMITS:
+            self._unmoved = 0
+            self._enough.set()
 
     def _landed(self) -> bool:
-        """After a COMMIT that failed: did it happen all the same? Asked of the file, through a fresh connection."""
-        expected = self._head
+        """After a COMMIT that failed: did it happen all the same? Its last row is asked for, through a fresh connection.
+
+        Not the head: another process may have written since, or have taken the position.
+        """
+        last = self._last
         with contextlib.suppress(sqlite3.Error):
             self._writer.execute("ROLLBACK")
+        self._data_version = _ASK_AGAIN
+        if last is None:
+            return False
         try:
             fresh = self._connect()
             try:
-                found = self._head_of(fresh)
+                found = fresh.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (last.position,)).fetchone()
             finally:
                 fresh.close()
         except sqlite3.Error:
             return False
-        self._data_version = -1
-        return found == expected
+        return found is not None and Row(*found) == last
 
     def rollback(self) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-        self._data_version = -2  # never equal: the next `begin` reads the head anew
+        # The next `begin` tells what others wrote since the last commit; nothing of this transaction was.
+        self._head, self._data_version = self._committed, _ASK_AGAIN
 
     def close(self) -> None:
         self._stopping = True

@@ -28,6 +28,16 @@ class Head(NamedTuple):
     recorded_at: int
 
 
+class KeptBody(NamedTuple):
+    """The exact bytes of a delivery, packed and sealed under `key` (an id in the vault)."""
+
+    digest: bytes
+    length: int
+    key: bytes
+    sealed: bytes
+    recorded_at: int
+
+
 class DueTimer(NamedTuple):
     """One row of the index of due times. `due_at` in microseconds since 1970."""
 
@@ -84,9 +94,7 @@ class Reader(Protocol):
 
     def at(self, position: int) -> Row | None: ...
 
-    def body(self, digest: bytes) -> tuple[int, bytes] | None:
-        """(length, sealed bytes) of a kept body."""
-        ...
+    def body(self, digest: bytes) -> KeptBody | None: ...
 
     def due_timers(self, now: int, limit: int) -> list[DueTimer]: ...
 
@@ -124,7 +132,7 @@ class Store(Reader, Protocol):
         """The stream as the open transaction sees it."""
         ...
 
-    def keep_body(self, digest: bytes, length: int, sealed: bytes, recorded_at: int) -> None: ...
+    def keep_body(self, body: KeptBody) -> None: ...
 
     def has_body(self, digest: bytes) -> bool: ...
 

@@ -18,10 +18,13 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from engine.errors import TocsinError
+from engine.errors import StoreUnavailable, TocsinError
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
+KEY_ID_BYTES: Final = 16
+# A restart leaves at most so many unused keys behind (some 100 bytes each).
+KEYS_IN_STOCK: Final = 128
 MOST_CACHED: Final = 4_096
 _DIGEST_KEY: Final = b"store:digest"
 
@@ -66,6 +69,7 @@ class Vault:
         self._lock = threading.RLock()
         self._cache: OrderedDict[bytes, AESGCM] = OrderedDict()
         self._pending: dict[bytes, bytes] = {}
+        self._spare: list[tuple[bytes, AESGCM]] = []
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -105,6 +109,21 @@ class Vault:
         nonce = os.urandom(NONCE_BYTES)
         return nonce + cipher.encrypt(nonce, content, context)
 
+    def seal_apart(self, context: bytes, content: bytes) -> tuple[bytes, bytes]:
+        """Encrypt under a key that nothing else has, taken from a stock that is on disk already: (key id, sealed)."""
+        with self._lock:
+            if not self._spare:
+                self._stock_up()
+            key_id, cipher = self._spare.pop()
+        nonce = os.urandom(NONCE_BYTES)
+        return key_id, nonce + cipher.encrypt(nonce, content, context)
+
+    def _stock_up(self) -> None:
+        """Put a stock of keys on disk in one commit, so that a body costs none of its own."""
+        fresh = [(os.urandom(KEY_ID_BYTES), os.urandom(KEY_BYTES)) for _ in range(KEYS_IN_STOCK)]
+        self._insert(fresh)
+        self._spare = [(key_id, AESGCM(key)) for key_id, key in fresh]
+
     def unseal(self, key_id: bytes, context: bytes, sealed: bytes) -> bytes | None:
         """The content, or None where the key was destroyed.
 
@@ -116,7 +135,7 @@ class Vault:
             return None
         try:
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
             raise VaultLocked(f"sealed data does not belong where it stands ({context.decode(errors='replace')})") from None
 
     def _cipher(self, key_id: bytes, *, create: bool) -> AESGCM | None:
@@ -144,17 +163,28 @@ class Vault:
         with self._lock:
             if not self._pending:
                 return
+            self._insert(list(self._pending.items()))
+            self._pending.clear()
+
+    def _insert(self, keys: list[tuple[bytes, bytes]]) -> None:
+        wrapped = [(key_id, self._wrapped(key_id, key)) for key_id, key in keys]
+        try:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany(
-                    "INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)",
-                    [(key_id, self._wrapped(key_id, key)) for key_id, key in self._pending.items()],
-                )
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+            self._connection.executemany("INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)", wrapped)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise StoreUnavailable(f"keys cannot be written: {error}") from error
+
+    def forget_unsaved(self) -> None:
+        """Drop the keys that were made and not flushed: nothing that was stored is sealed under them.
+
+        Kept, one could be used after another process has made, and stored, a key for the same person.
+        """
+        with self._lock:
+            for key_id in self._pending:
+                self._cache.pop(key_id, None)
             self._pending.clear()
 
     def destroy(self, key_id: bytes) -> None:

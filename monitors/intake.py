@@ -18,6 +18,7 @@ from engine.judgement import Judgement, LeasePolicy
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Parsed, SourceProfile
 from engine.source import Source
+from engine.store import KeptBody
 from monitors.adapter import Adapter
 from monitors.integrations.registry import adapter_named
 
@@ -176,7 +177,7 @@ class Intake:
         found = self._ledger.store.body(key)
         if found is None:
             return None
-        packed = self._ledger.vault.unseal(key, _context(key), found[1])
+        packed = self._ledger.vault.unseal(found.key, _context(key), found.sealed)
         return None if packed is None else zlib.decompress(packed)
 
 
@@ -204,7 +205,7 @@ def _keep(work: Work, body: bytes) -> str:
     """Keep the exact bytes, each distinct content once, sealed under a key of its own; the keyed digest that names them."""
     digest = work.vault.digest(body)
     if not work.store.has_body(digest):
-        sealed = work.vault.seal(digest, _context(digest), zlib.compress(body, 1))
-        length, recorded_at = len(body), micros(work.now)
-        work.after.append(lambda store: store.keep_body(digest, length, sealed, recorded_at))
+        key, sealed = work.vault.seal_apart(_context(digest), zlib.compress(body, 1))
+        kept = KeptBody(digest, len(body), key, sealed, micros(work.now))
+        work.after.append(lambda store: store.keep_body(kept))
     return digest.hex()

@@ -1,0 +1,212 @@
+"""Sources, tokens, accounts, rules and the views: what an administrator does from the terminal, also beside a running server."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from api.command.opening import DataOption, opened, viewed
+from engine.errors import Conflict, InvalidInput
+from engine.identity import rule_id, source_id
+from engine.ledger import Unit, Work
+from engine.observation import Severity
+from engine.person import Role
+from engine.rule import Rule, TicketRule
+from engine.source import Source, SourceAdded
+from monitors.integrations.generic import read_mapping
+from monitors.integrations.registry import adapter_named
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for name, group, text in (
+        ("source", sources, "Configured senders."), ("token", tokens, "Credentials of programs and monitors."),
+        ("user", users, "People who may sign in."), ("rules", rules, "Which alerts open incidents."),
+    ):
+        app.add_typer(group, name=name, help=text, no_args_is_help=True)
+
+    @app.command()
+    def rebuild(
+        projection: Annotated[str | None, typer.Argument(help="One view; all of them by default", show_default=False)] = None,
+        verify: Annotated[bool, typer.Option("--verify", help="Rebuild beside the live views and report the first difference")] = False,
+        data: DataOption = None,
+    ) -> None:
+        """Rebuild the views from the log, beside the live ones, and switch."""
+        with viewed(data) as (_, runner), _progress() as progress:
+            bar = progress.add_task("reading the log", total=None)
+
+            def tell(reached: int, head: int) -> None:
+                progress.update(bar, completed=reached, total=head)
+
+            if verify:
+                difference = runner.verify(tell)
+                progress.stop()
+                if difference is not None:
+                    out.print(f"[red]different:[/] {difference}")
+                    raise typer.Exit(1)
+                out.print(f"the views equal a rebuild at position {runner.position}")
+            else:
+                position = runner.rebuild(projection, tell)
+                progress.stop()
+                out.print(f"rebuilt {projection or 'all views'} up to position {position}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )
+
+
+sources = typer.Typer()
+tokens = typer.Typer()
+users = typer.Typer()
+rules = typer.Typer()
+
+
+@sources.command("add")
+def add_source(
+    name: Annotated[str, typer.Argument(help="Name of the source; part of its alerts' identity")],
+    adapter: Annotated[str, typer.Option("--adapter", help="Its format: alertmanager, grafana, pagerduty, generic, …")],
+    zone: Annotated[str, typer.Option("--zone", help="IANA zone of times that carry none")] = "UTC",
+    severity: Annotated[Severity, typer.Option("--severity", help="Where the sender gives none")] = Severity.WARNING,
+    mapping: Annotated[Path | None, typer.Option("--mapping", exists=True, dir_okay=False, help="TOML mapping of a generic source")] = None,
+    repeat: Annotated[float | None, typer.Option("--repeat-seconds", min=1, help="How often it repeats what still fires")] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore-label", help="A label that names the reporter, such as replica")] = None,
+    address: Annotated[str, typer.Option("--address", help="How the sender reaches this server")] = "http://127.0.0.1:8800",
+    data: DataOption = None,
+) -> None:
+    """Configure a sender: prints its token, its address and the block to paste into the sender's settings."""
+    chosen = adapter_named(adapter)
+    text = mapping.read_text() if mapping else None
+    if text is not None:
+        read_mapping(text)
+    _check_zone(zone)
+    if not name or len(name) > 100 or any(character in name for character in "/?#% \t\n"):
+        raise InvalidInput("name", "1 to 100 characters without blanks and / ? # %")
+    event = SourceAdded(
+        name=name, adapter=adapter, zone=zone, severity=severity, mapping=text, repeat_interval_seconds=repeat,
+        ignored_labels=tuple(ignore or ()),
+    )
+
+    def decide(work: Work) -> None:
+        source = work.load(Source, source_id(name))
+        if source.exists:
+            raise Conflict(f"there is a source {name} already")
+        source.add(event)
+
+    with opened(data) as house:
+        house.ledger.run(Unit(decide, actor="tocsin"))
+        token = house.directory.create_token(role=Role.MONITOR, source=name)
+        base = (house.settings.public_address or address).rstrip("/")
+    endpoint = base + chosen.endpoint.replace("{source}", name)
+    out.print(f"token    {token}\naddress  {endpoint}\n")
+    out.print(chosen.snippet(endpoint, token), markup=False)
+
+
+def _check_zone(zone: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        raise InvalidInput("zone", "an IANA zone such as Europe/Stockholm") from None
+
+
+@tokens.command("create")
+def create_token(
+    role: Annotated[str, typer.Option("--role", help="requester, agent, lead, auditor, admin or monitor")],
+    source: Annotated[str | None, typer.Option("--source", help="The source that a monitor reports for")] = None,
+    value: Annotated[str | None, typer.Option("--value", help="Register this key (a PagerDuty routing key) instead of a new one")] = None,
+    data: DataOption = None,
+) -> None:
+    """Make a credential for a program; prints the token alone."""
+    with opened(data) as house:
+        print(house.directory.create_token(role=role, source=source, value=value))  # noqa: T201  # alone on standard output
+
+
+@tokens.command("revoke")
+def revoke_token(token: Annotated[str, typer.Argument(help="The token itself")], data: DataOption = None) -> None:
+    """Make a token void at once."""
+    with opened(data, must_exist=True) as house:
+        house.directory.revoke_token(token)
+    out.print("revoked")
+
+
+@users.command("add")
+def add_user(
+    login: Annotated[str, typer.Argument(help="Short name to sign in with")],
+    name: Annotated[str, typer.Option("--name", help="The person's name")],
+    role: Annotated[str, typer.Option("--role", help="requester, agent, lead, auditor or admin")] = "agent",
+    email: Annotated[str | None, typer.Option("--email")] = None,
+    team: Annotated[str | None, typer.Option("--team")] = None,
+    password: Annotated[str, typer.Option("--password", prompt=True, hide_input=True, confirmation_prompt=True)] = "",
+    data: DataOption = None,
+) -> None:
+    """Register a person who may sign in."""
+    with opened(data) as house:
+        house.directory.open_account(login=login, name=name, role=role, password=password, email=email, team=team)
+    out.print(f"{login} may sign in as {role}")
+
+
+@users.command("role")
+def change_role(login: str, role: str, data: DataOption = None) -> None:
+    """Give an account another role, in force at once."""
+    with opened(data, must_exist=True) as house:
+        house.directory.change_role(login, role)
+    out.print(f"{login} is {role} now")
+
+
+@users.command("password")
+def change_password(
+    login: str,
+    password: Annotated[str, typer.Option("--password", prompt=True, hide_input=True, confirmation_prompt=True)] = "",
+    data: DataOption = None,
+) -> None:
+    """Set a new password."""
+    with opened(data, must_exist=True) as house:
+        house.directory.change_password(login, password)
+    out.print(f"the password of {login} is changed")
+
+
+@rules.command("publish")
+def publish_rule(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML: name, opens_at, group_by, settle_seconds, …")],
+    data: DataOption = None,
+) -> None:
+    """Put a ticket rule, or a new version of it, in force."""
+    rule = read_rule(file)
+
+    def decide(work: Work) -> int:
+        stream = work.load(Rule, rule_id(rule.name))
+        stream.publish(rule)
+        return stream.version
+
+    with opened(data) as house:
+        version = house.ledger.run(Unit(decide, actor="tocsin"))
+    out.print(f"rule {rule.name} is in force as version {version}")
+
+
+def read_rule(file: Path) -> TicketRule:
+    """A rule from its TOML file.
+
+    Raises:
+        InvalidInput: not TOML, an unknown member, or a value of the wrong kind; names the line or the member.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(str(file), f"TOML: {error}") from error
+    unknown = content.keys() - {field.name for field in msgspec.structs.fields(TicketRule)}
+    if unknown:
+        raise InvalidInput(sorted(unknown)[0], "no such member; name, opens_at, group_by, settle_seconds, reopen_window_seconds")
+    try:
+        return msgspec.convert(content, TicketRule)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(file), str(error)) from error

@@ -1,0 +1,7 @@
+"""`tocsin kpi`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""

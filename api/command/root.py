@@ -1,0 +1,29 @@
+"""The command's root: its sub-commands, and how errors of ours are told (one line, no traceback)."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from api.command import administration, serving, viewing
+from engine.errors import TocsinError
+
+app = typer.Typer(
+    name="tocsin", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Event-sourced IT service management: alerts in; tickets, history and measures out.",
+    epilog="Settings come from TOCSIN_* in the environment or a TOML file named by TOCSIN_SETTINGS; see docs/settings.md.",
+)
+serving.register(app)
+viewing.register(app)
+administration.register(app)
+
+
+def main() -> None:
+    """Run a command; exit 1 with one line for whatever was asked wrongly or can't be done."""
+    try:
+        app()
+    except TocsinError as error:
+        Console(stderr=True, highlight=False).print(f"tocsin: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,123 @@
+"""`tocsin serve` and `tocsin migrate`: the server in one process on the embedded store."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+from rich.console import Console
+
+from api.app import create_app
+from api.command.opening import DataOption, opened
+from api.house import House, open_house
+from api.settings import BadSettings, Settings, load_settings
+from projections.runner import Runner
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Server(uvicorn.Server):
+    """Says when it accepts requests."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._ready, flush=True)  # noqa: T201  # the contract: one line on standard output
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound TCP socket of our own: with protocol 0 (asyncio's default) uvicorn's workers lose TCP_NODELAY.
+
+    Raises:
+        BadSettings: the port is taken or not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise BadSettings(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from error
+    bound.set_inheritable(True)
+    return bound
+
+
+def configure_logs() -> None:
+    """JSON lines to standard error, except on a terminal, where people read."""
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.format_exc_info, renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+
+    @app.command()
+    def serve(
+        demo: Annotated[bool, typer.Option("--demo", help="Fill an empty store with a plausible week, and let it live on")] = False,
+        host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 8800,
+        data: DataOption = None,
+    ) -> None:
+        """Run everything in one process."""
+        configure_logs()
+        settings = load_settings(data=data)
+        if demo and host not in LOOPBACK:
+            raise BadSettings("--demo: its accounts have known passwords, so it listens on 127.0.0.1 only")
+        bound = listen(host, port)
+        address = settings.public_address or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if demo:
+            from api import demo as week  # only here: nobody else needs it
+
+            house, runner, finish = week.open_demo(settings, address)
+        else:
+            house = open_house(settings)
+            runner, finish = Runner(house.ledger, settings.data / "views.db"), None
+            _tell(house, address)
+        application = create_app(house, runner)
+        if finish is not None:
+            finish(application)
+        config = uvicorn.Config(
+            application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=5, lifespan="on",
+        )
+        _Server(config, f"ready http://{host}:{port}").run(sockets=[bound])
+
+    @app.command()
+    def migrate(data: DataOption = None) -> None:
+        """Create the store, or bring it up to this version."""
+        with opened(data) as house:
+            Console().print(f"the store in {house.settings.data} is at schema {house.store.meta('schema_version')}")
+
+
+def _tell(house: House, address: str) -> None:
+    """What the first start has to say once, on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if house.new_key is not None:
+        console.print(f"master key made: {house.new_key.resolve()}\n  Back this up, apart from the data: without it sealed text is gone.")
+    if house.first_admin is not None:
+        login, password = house.first_admin
+        console.print(f"first account: {login} / {password}   (shown this once)\n  {address}/console")
+
+
+def default_data() -> Path:
+    """Where a store lies unless it is said otherwise."""
+    return Path(os.environ.get("TOCSIN_DATA", "data"))
+
+
+__all__ = ["Settings", "configure_logs", "default_data", "listen", "register"]

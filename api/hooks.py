@@ -1,0 +1,200 @@
+"""Where monitors post: each source's own hook, and the APIs that we imitate so that senders need no change.
+
+A 2xx is answered after the commit. What cannot be read is kept with the reason and answered in the sender's own terms.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.access import SENDERS, Principal
+from api.door import bearer, directory_of, house_of, identify, read_body
+from api.measures import DELIVERIES, OBSERVATIONS
+from api.problem import MEDIA_TYPE, RETRY_AFTER_SECONDS, TooLarge, Unauthenticated
+from engine.delivery import MonitoringEvent
+from engine.errors import InvalidInput, MalformedDelivery, NotAllowed, Overloaded, StoreUnavailable
+from engine.person import Role
+from monitors.adapter import Adapter
+from monitors.intake import KEPT_OF_TOO_LARGE, Intake, Receipt, Rejected
+from monitors.integrations import alertmanager_api, pagerduty
+from monitors.json_body import read_json
+
+router = APIRouter(tags=["intake"])
+JSON: Final = "application/json"
+PAGERDUTY_MAX_BYTES: Final = 512 * 1024
+LONGEST_IDENTITY: Final = 255
+# The same source speaks both: its change events come by another endpoint.
+PAGERDUTY_CHANGES: Final = replace(pagerduty.ADAPTER, parse=pagerduty.parse_change)
+
+_encode = msgspec.json.Encoder().encode
+
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    code: {"description": text, "content": {MEDIA_TYPE: {}}}
+    for code, text in {
+        400: "Not readable", 401: "No known token", 403: "The token is another source's", 404: "No such source",
+        413: "Too large", 422: "Wrong shape", 503: "Nothing was stored; try again",
+    }.items()
+}
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= LONGEST_IDENTITY:
+        raise InvalidInput("Idempotency-Key", f"1 to {LONGEST_IDENTITY} characters")
+    return key
+
+
+async def _sender(request: Request) -> Principal:
+    """The monitor whose token this is (or an admin)."""
+    principal = identify(request)
+    route = f"{request.method} {request.scope['route'].path}"
+    if principal is None or principal.person is not None:
+        if bearer(request):
+            await directory_of(request).refuse("unknown_token", route)
+        raise Unauthenticated("a source's token is needed: Authorization: Bearer …, basic auth password, or ?token=")
+    if principal.role not in SENDERS:
+        await directory_of(request).refuse("role", route, principal)
+        raise NotAllowed(f"the role {principal.role} may not deliver")
+    return principal
+
+
+async def _receive(request: Request, source: str, *, adapter: Adapter | None = None, limit: int | None = None) -> Receipt:
+    house = house_of(request)
+    limit = limit or house.settings.max_body_bytes
+    content_type = request.headers.get("content-type", "")
+    try:
+        body = await read_body(request, limit)
+    except TooLarge as error:
+        house.intake.profile(source)
+        reason = MalformedDelivery("$", f"a body of at most {limit} bytes", status=413)
+        beginning = request.state.beginning[:KEPT_OF_TOO_LARGE]
+        delivery = await house.intake.reject(source, beginning, reason, content_type=content_type, length=request.state.size)
+        raise TooLarge(limit, str(delivery)) from error
+    return await counted(
+        house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
+    )
+
+
+async def counted(
+    intake: Intake, source: str, body: bytes, *, content_type: str, identity: str | None, adapter: Adapter | None
+) -> Receipt:
+    """Deliver, and count what became of it."""
+    try:
+        receipt = await intake.receive(source, body, content_type=content_type, identity=identity, adapter=adapter)
+    except Rejected:
+        DELIVERIES.labels("rejected").inc()
+        raise
+    DELIVERIES.labels("again" if receipt.again else "decided").inc()
+    if not receipt.again:
+        for disposition, number in Counter(event.disposition for event in receipt.monitoring_events).items():
+            OBSERVATIONS.labels(disposition.value).inc(number)
+    return receipt
+
+
+def _said(event: MonitoringEvent) -> dict[str, str | None]:
+    said: dict[str, str | None] = {"disposition": event.disposition, "alert": event.alert_number, "incident": event.incident_number}
+    if event.number is not None:
+        said["number"] = event.number
+    return said
+
+
+@router.post("/hooks/{source}", status_code=202, responses=PROBLEMS, summary="Deliver a source's native payload")
+async def hook(source: str, request: Request) -> Response:
+    """Single object, array or NDJSON, in the format of the source's adapter. 202 once everything is stored."""
+    principal = await _sender(request)
+    if principal.role is Role.MONITOR and principal.source != source:
+        await directory_of(request).refuse("role", "POST /hooks/{source}", principal)
+        raise NotAllowed(f"this token is for the source {principal.source}, not {source}")
+    receipt = await _receive(request, source)
+    answer = {"delivery": str(receipt.delivery), "observations": [_said(event) for event in receipt.monitoring_events]}
+    headers = {"Tocsin-Position": str(receipt.position), "Location": f"/api/v1/deliveries/{receipt.delivery}"}
+    return Response(_encode(answer), 202, media_type=JSON, headers=headers)
+
+
+@router.post("/api/v2/alerts", status_code=200, responses=PROBLEMS, summary="Alertmanager API: post alerts")
+async def alertmanager_alerts(request: Request) -> Response:
+    """Alertmanager's own endpoint, so that Prometheus can point straight at Tocsin. The token selects the source."""
+    principal = await _sender(request)
+    source = principal.source or alertmanager_api.ADAPTER.name
+    try:
+        receipt = await _receive(request, source, adapter=alertmanager_api.ADAPTER)
+    except MalformedDelivery as error:
+        # Alertmanager answers its client errors with 400 and a bare JSON string.
+        return Response(_encode(str(error)), 400, media_type=JSON)
+    return Response(b"", 200, media_type=JSON, headers={"Tocsin-Position": str(receipt.position)})
+
+
+# -- PagerDuty Events API v2 ---------------------------------------------------------------------------------------------
+
+
+def _pagerduty_problem(status: int, errors: list[str], *, headers: dict[str, str] | None = None) -> Response:
+    if status == 400:
+        answer: dict[str, Any] = {"status": "invalid event", "message": "Event object is invalid", "errors": errors}
+    else:
+        answer = {"status": "throttle exceeded" if status == 429 else "error", "message": errors[0], "errors": errors}
+    return Response(_encode(answer), status, media_type=JSON, headers=headers)
+
+
+async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]], adapter: Adapter) -> Response:
+    """Take one event in and answer as PagerDuty does: 202, or 400 with the list of faults, or 429 / 5xx to try again."""
+    try:
+        body = await read_body(request, PAGERDUTY_MAX_BYTES)
+    except TooLarge:
+        return _pagerduty_problem(413, [f"the event is larger than {PAGERDUTY_MAX_BYTES} bytes"])
+    source = _source_of_routing_key(request, body)
+    if source is None:
+        await directory_of(request).refuse("unknown_token", f"POST {request.scope['route'].path}")
+        return _pagerduty_problem(400, ["'routing_key' is missing, or is no key that is registered here"])
+    house = house_of(request)
+    content_type = request.headers.get("content-type", "")
+    try:
+        receipt = await counted(
+            house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
+        )
+    except Rejected as error:
+        faults = error.error.errors if isinstance(error.error, pagerduty.InvalidEvent) else [str(error.error)]
+        return _pagerduty_problem(400, faults)
+    except InvalidInput as error:
+        return _pagerduty_problem(400, [str(error)])
+    except Overloaded as error:
+        return _pagerduty_problem(429, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    except StoreUnavailable as error:
+        return _pagerduty_problem(503, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return Response(_encode(kind(receipt)), 202, media_type=JSON, headers={"Tocsin-Position": str(receipt.position)})
+
+
+def _source_of_routing_key(request: Request, body: bytes) -> str | None:
+    """The routing key selects the source; a body without a readable one is nobody's and is not kept."""
+    try:
+        event = read_json(body)
+    except MalformedDelivery:
+        event = None
+    key = event.get("routing_key") if isinstance(event, dict) else None
+    if not isinstance(key, str) or not key:
+        key = bearer(request) or ""
+    principal = directory_of(request).token_principal(key) if key else None
+    return principal.source if principal and principal.role is Role.MONITOR else None
+
+
+@router.post("/v2/enqueue", status_code=202, summary="PagerDuty Events API v2: trigger, acknowledge, resolve")
+async def pagerduty_enqueue(request: Request) -> Response:
+    """Compatible with PagerDuty's Events API v2; `routing_key` is a key registered with `tocsin token create --value`."""
+
+    def answer(receipt: Receipt) -> dict[str, Any]:
+        event = receipt.monitoring_events[0]
+        key = event.dedup_key if event.dedup_key is not None else event.observation.dedup_key
+        return {"status": "success", "message": "Event processed", "dedup_key": key}
+
+    return await _pagerduty(request, answer, pagerduty.ADAPTER)
+
+
+@router.post("/v2/change/enqueue", status_code=202, summary="PagerDuty Events API v2: change events")
+async def pagerduty_change(request: Request) -> Response:
+    """A change is recorded (CHG-); it opens nothing and is shown beside incidents of the same time."""
+    return await _pagerduty(request, lambda _: {"status": "success", "message": "Change event processed"}, PAGERDUTY_CHANGES)
+

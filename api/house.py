@@ -1,0 +1,150 @@
+"""The wiring: opens a store, makes what a new one needs, and holds the parts that a process shares."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from api.access import Directory
+from api.settings import BadSettings, Settings
+from engine.clock import Clock, SimulatedClock, SystemClock, from_micros
+from engine.errors import TocsinError
+from engine.identity import rule_id, source_id
+from engine.ledger import Ledger, Unit, Work
+from engine.rule import REFERENCE, Rule
+from engine.source import Source, SourceAdded
+from engine.sqlite_store import SCHEMA_VERSION, SqliteStore
+from engine.vault import Vault, load_master_key
+from monitors.intake import Intake
+from monitors.integrations.registry import ADAPTERS
+
+ADMIN_LOGIN: Final = "admin"
+REAL: Final = "real"
+SIMULATED: Final = "simulated"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class House:
+    """The parts of one process around one store.
+
+    Attributes:
+        first_admin: (login, password) if this start made the store; printed once and kept nowhere.
+        new_key: the master key file if this start made it.
+    """
+
+    settings: Settings
+    clock: Clock
+    store: SqliteStore
+    vault: Vault
+    ledger: Ledger
+    intake: Intake
+    directory: Directory
+    store_id: str
+    first_admin: tuple[str, str] | None = None
+    new_key: Path | None = None
+    closed: bool = field(default=False)
+
+    def close(self) -> None:
+        """Finish what waits and close the files."""
+        if self.closed:
+            return
+        self.closed = True
+        self.ledger.close()
+        self.store.close()
+        self.vault.close()
+
+
+def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: bool = True) -> House:
+    """Open the store of these settings, making it where there is none.
+
+    Args:
+        clock: instead of the one that the settings ask for.
+        first_admin: make the first administrator on a new store.
+
+    Raises:
+        BadSettings: the store was made with another kind of clock, or by a newer Tocsin.
+        VaultLocked: the master key is missing or another store's.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if settings.master_key.resolve().is_relative_to(settings.data.resolve()):
+        raise BadSettings("TOCSIN_MASTER_KEY_FILE: expected a place outside the data folder")
+    log_file, key_file = settings.log_file, settings.master_key
+    new_key = None if key_file.exists() else key_file
+    master_key = load_master_key(key_file, create=not (settings.data / "keys.db").exists())
+    vault = Vault(settings.data / "keys.db", master_key)
+    store = SqliteStore(log_file)
+    try:
+        clock = clock or _clock(store, settings)
+        _check(store, clock)
+        ledger = Ledger(store, vault, clock)
+    except TocsinError:
+        store.close()
+        vault.close()
+        raise
+    directory = Directory(ledger)
+    store_id = store.meta("store_id")
+    fresh = store_id is None
+    if store_id is None:
+        store_id = str(uuid4())
+        ledger.run(Unit(lambda work: _found(work, str(store_id), clock), actor="tocsin"))
+        store_id = store.meta("store_id") or store_id
+    ledger.run(Unit(_default_sources, actor="tocsin"))
+    house = House(settings, clock, store, vault, ledger, Intake(ledger), directory, store_id, new_key=new_key)
+    if fresh and first_admin and not store.accounts():
+        password = secrets.token_urlsafe(12)
+        directory.open_account(login=ADMIN_LOGIN, name="Administrator", role="admin", password=password)
+        house.first_admin = (ADMIN_LOGIN, password)
+    return house
+
+
+def _check(store: SqliteStore, clock: Clock) -> None:
+    version = store.meta("schema_version")
+    if version is not None and int(version) > int(SCHEMA_VERSION):
+        raise BadSettings(f"TOCSIN_DATA: this store was made by a newer Tocsin (schema {version}); use that one")
+    if clock.simulated and store.meta("clock") == REAL:
+        raise BadSettings("TOCSIN_CLOCK: this store holds events of the real clock; start it without TOCSIN_CLOCK")
+
+
+def _clock(store: SqliteStore, settings: Settings) -> Clock:
+    """The clock of these settings; a simulated store that is opened without `TOCSIN_CLOCK` goes on from its last event."""
+    if settings.clock is not None:
+        return SimulatedClock(settings.clock)
+    if store.meta("clock") == SIMULATED:
+        return SimulatedClock(from_micros(store.head().recorded_at))
+    return SystemClock()
+
+
+def _kind(clock: Clock) -> str:
+    return SIMULATED if clock.simulated else REAL
+
+
+def _found(work: Work, store_id: str, clock: Clock) -> None:
+    """Write what a store is, once; a second process that starts at the same moment finds it there."""
+    if work.store.meta("store_id") is not None:
+        return
+    kind = _kind(clock)
+    work.after.append(lambda store: store.set_meta("store_id", store_id))
+    work.after.append(lambda store: store.set_meta("schema_version", SCHEMA_VERSION))
+    work.after.append(lambda store: store.set_meta("clock", kind))
+
+
+def _default_sources(work: Work) -> None:
+    """Each adapter has a source of its own name, and the reference rule is published, from the first start on."""
+    reference = work.load(Rule, rule_id(REFERENCE.name))
+    if not reference.exists:
+        reference.publish(REFERENCE)
+    for adapter in ADAPTERS:
+        source = work.load(Source, source_id(adapter.name))
+        if not source.exists:
+            source.add(SourceAdded(name=adapter.name, adapter=adapter.name))
+
+
+def source_names(ledger: Ledger) -> list[str]:
+    """Names of all configured sources, in the order in which they were added."""
+    rows = ledger.store.log(0, 10_000, types=(SourceAdded.TOPIC,))
+    return [event.name for row in rows if isinstance(event := ledger.fact(row).event, SourceAdded)]

@@ -1,0 +1,71 @@
+"""Fires durable timers when they are due. Any number of processes may run one: a firing is decided on the log, once."""
+
+import threading
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from engine.alert import Alert
+from engine.clock import from_micros, micros
+from engine.errors import TocsinError
+from engine.judgement import ENDS_AT, LEASE, STALE, LeasePolicy
+from engine.ledger import Ledger
+from engine.policy import fire
+from engine.store import DueTimer
+from monitors.intake import Intake, lease_policy
+from monitors.integrations.registry import adapter_named
+
+# A timer that is set while the scheduler sleeps is seen within this time, whichever process set it.
+POLL_SECONDS: Final = 1.0
+AT_ONCE: Final = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Scheduler:
+    """One thread that sleeps until the next due time."""
+
+    def __init__(self, ledger: Ledger, intake: Intake) -> None:
+        self._ledger, self._intake = ledger, intake
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def run_due(self) -> int:
+        """Fire what is due now; how many."""
+        due = self._ledger.store.due_timers(micros(self._ledger.clock.now()), AT_ONCE)
+        futures = [self._ledger.submit(fire(timer, self._lease_of(timer))) for timer in due]
+        return sum(future.result() for future in futures)
+
+    def _lease_of(self, timer: DueTimer) -> LeasePolicy:
+        """How long the word of the alert's source holds."""
+        if timer.purpose not in (LEASE, ENDS_AT, STALE):
+            return LeasePolicy()
+        source = self._ledger.get(Alert, UUID(bytes=timer.owner)).source
+        profile = self._intake.profile(source)
+        return lease_policy(profile, adapter_named(profile.adapter))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                fired = self.run_due()
+            except TocsinError as error:
+                log.warning("timers wait for the store", error=str(error))
+                fired = 0
+            if not fired:
+                self._stop.wait(self._pause())
+
+    def _pause(self) -> float:
+        due = self._ledger.store.next_due()
+        if due is None:
+            return POLL_SECONDS
+        left = (from_micros(due) - self._ledger.clock.now()) / timedelta(seconds=1)
+        return min(POLL_SECONDS, max(0.0, left))

@@ -1,0 +1,102 @@
+"""Settings: `TOCSIN_*` in the environment, or a TOML file named by `TOCSIN_SETTINGS`. An unknown key fails the start."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.errors import TocsinError
+
+PREFIX: Final = "TOCSIN_"
+SETTINGS_FILE: Final = "TOCSIN_SETTINGS"
+
+
+class BadSettings(TocsinError):
+    """A setting is unknown or has a value that cannot be; the message names it and says what was expected."""
+
+
+def _with_zone(instant: datetime | None) -> datetime | None:
+    if instant is not None and instant.tzinfo is None:
+        raise ValueError("an instant with a zone, such as 2026-03-02T10:00:30Z")
+    return instant.astimezone(UTC) if instant is not None else None
+
+
+class Settings(BaseSettings):
+    """What an installation may set.
+
+    Attributes:
+        data: folder of the embedded store.
+        database: `sqlite:///PATH`; None: `log.db` in the data folder.
+        kafka: bootstrap servers, comma-separated.
+        master_key_file: None: beside the data folder (`DATA.key`), never inside it.
+        clock: the clock starts there (tests and demos); refused on a store of the real clock.
+        public_address: how monitors and people reach this server, for links and for the blocks to paste.
+        max_body_bytes: larger bodies are answered 413.
+        secure_cookies: set it where the console is served through TLS.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data: Path = Path("data")
+    database: str | None = None
+    kafka: str | None = None
+    master_key_file: Path | None = None
+    clock: Annotated[datetime | None, AfterValidator(_with_zone)] = None
+    public_address: str | None = None
+    max_body_bytes: int = 16 * 1024 * 1024
+    secure_cookies: bool = False
+
+    @property
+    def master_key(self) -> Path:
+        """Where the master key lies: outside the data folder, so that a copy of the data alone opens nothing."""
+        return self.master_key_file or self.data.with_name(self.data.name + ".key")
+
+    @property
+    def log_file(self) -> Path:
+        """The SQLite file of the log.
+
+        Raises:
+            BadSettings: another database is asked for than this version has.
+        """
+        if self.database is None:
+            return self.data / "log.db"
+        if self.database.startswith("sqlite:///"):
+            return Path(self.database.removeprefix("sqlite:///"))
+        raise BadSettings(f"TOCSIN_DATABASE: expected sqlite:///PATH; {self.database.split(':', 1)[0]} is not supported yet")
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings in force: overrides (command line), then the environment, then the settings file.
+
+    Raises:
+        BadSettings: an unknown key, or a value that cannot be.
+    """
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    values: dict[str, Any] = {}
+    file = environment.get(SETTINGS_FILE)
+    if file:
+        try:
+            values.update(tomllib.loads(Path(file).read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise BadSettings(f"{SETTINGS_FILE}: expected a TOML file at {file}: {error}") from error
+    for key, value in environment.items():
+        if not key.startswith(PREFIX) or key == SETTINGS_FILE:
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise BadSettings(f"{key}: no such setting{f'; did you mean {near[0]}?' if near else ''}")
+        values[known[key]] = value
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
+        raise BadSettings(f"{name}: {first['msg']}") from error

@@ -1,0 +1,119 @@
+"""What goes on, live and in full: the log by page, and the stream of changes (server-sent events)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from api.access import AUDITORS, READERS, Principal
+from api.door import allow, house_of
+from api.measures import SUBSCRIBERS, exposition
+from engine.clock import rfc3339
+from engine.errors import InvalidInput
+from engine.event import Fact
+from projections.runner import Runner
+from projections.queue_page import numbers_of
+
+router = APIRouter(tags=["log"])
+
+# A storm makes many commits a second; a person's page needs a few.
+REST_SECONDS: Final = 0.25
+# So that proxies keep an idle stream open, and a dead one is noticed.
+BEAT_SECONDS: Final = 15.0
+MOST_IN_A_MESSAGE: Final = 100
+FIRST_RETRY_MS: Final = 2_000
+
+
+def shown_fact(fact: Fact) -> dict[str, Any]:
+    """A fact as JSON: its envelope, and the event's fields as `data`."""
+    return {
+        "position": fact.position,
+        "recorded_at": rfc3339(fact.recorded_at),
+        "stream": str(fact.stream_id),
+        "version": fact.version,
+        "type": fact.type,
+        "actor": fact.actor,
+        "correlation": str(fact.correlation_id),
+        "cause": fact.cause,
+        "data": msgspec.to_builtins(fact.event),
+    }
+
+
+@router.get("/api/v1/log", summary="The log by page")
+async def log_page(
+    request: Request,
+    _: Annotated[Principal, Depends(allow(AUDITORS))],
+    after: Annotated[int, Query(ge=0, description="position; what follows it is answered")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Every event as it was recorded, in log order. `next` is the `after` of the following page; null at the head."""
+    ledger = house_of(request).ledger
+    facts = await asyncio.to_thread(ledger.read, after, limit)
+    following = facts[-1].position if len(facts) == limit else None
+    answer = {"items": [shown_fact(fact) for fact in facts], "next": following, "position": ledger.last_position}
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+@router.get("/api/v1/stream", summary="Live changes (server-sent events)")
+async def stream(request: Request, _: Annotated[Principal, Depends(allow(READERS))]) -> Response:
+    """After each commit that has reached the views: which records changed. Resumable by `Last-Event-ID`, a position.
+
+    Each message: `{"position": N, "types": […], "tickets": [numbers], "more": bool}`. Messages are drawn together when much
+    goes on; a reader that does not keep up gets fewer, larger ones, and nothing is buffered for it.
+    """
+    runner: Runner = request.app.state.runner
+    header = request.headers.get("last-event-id", request.query_params.get("after", ""))
+    if header and not header.isdigit():
+        raise InvalidInput("Last-Event-ID", "a position")
+    after = int(header) if header else runner.position
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_messages(request, runner, after), media_type="text/event-stream", headers=headers)
+
+
+async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterator[bytes]:
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def notice(_: int) -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    unsubscribe = runner.subscribe(notice)
+    SUBSCRIBERS.inc()
+    try:
+        yield f"retry: {FIRST_RETRY_MS}\n: listening after {after}\n\n".encode()
+        if runner.position > after:
+            changed.set()
+        while not await request.is_disconnected():
+            try:
+                await asyncio.wait_for(changed.wait(), BEAT_SECONDS)
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            changed.clear()
+            position, message = await asyncio.to_thread(_message, runner, after)
+            if position > after:
+                after = position
+                yield b"id: %d\nevent: change\ndata: %s\n\n" % (position, message)
+            await asyncio.sleep(REST_SECONDS)
+    finally:
+        SUBSCRIBERS.dec()
+        unsubscribe()
+
+
+def _message(runner: Runner, after: int) -> tuple[int, bytes]:
+    """(the views' position, what changed between `after` and it)."""
+    with runner.views.reader() as reader:
+        position = reader.position
+        rows = reader.ledger.store.log(after, MOST_IN_A_MESSAGE, upto=position)
+        tickets = numbers_of(reader, {row.stream for row in rows})
+    more = bool(rows) and rows[-1].position < position
+    content = {"position": position, "types": sorted({row.type for row in rows}), "tickets": sorted(tickets), "more": more}
+    return position, msgspec.json.encode(content)
+
+
+@router.get("/metrics", tags=["operation"], summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    content, media_type = exposition(house_of(request), request.app.state.runner)
+    return Response(content, media_type=media_type)

@@ -1,0 +1,103 @@
+"""The people view: who is meant by an id. Names are joined when a page is read, so an erased person disappears from all.
+
+Logins and addresses stay in the ledger.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from engine.event import Fact
+from engine.person import AccountOpened, PersonRegistered, RoleChanged
+from projections.page import Page, checked_limit, from_cursor, to_cursor
+from projections.projection import Projection, Table, batched
+from projections.views import Reader
+
+_DDL: Final = """
+CREATE TABLE people (
+    person   BLOB PRIMARY KEY,
+    name     TEXT NOT NULL,
+    team     TEXT,
+    role     TEXT,                  -- of the account; NULL: none
+    position INTEGER NOT NULL       -- of the registration
+) WITHOUT ROWID;
+CREATE INDEX people_by_name ON people (name, person);    -- the list of people, and whom to assign to
+"""
+
+
+class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who is known; `role` is None for who has no account."""
+
+    id: UUID
+    name: str
+    team: str | None
+    role: str | None
+
+
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, PersonRegistered):
+            connection.execute(
+                "INSERT INTO people (person, name, team, role, position) VALUES (:person, :name, :team, NULL, :position) "
+                "ON CONFLICT (person) DO UPDATE SET name = excluded.name, team = excluded.team",
+                {"person": fact.stream_id.bytes, "name": event.name, "team": event.team, "position": fact.position},
+            )
+        elif isinstance(event, AccountOpened | RoleChanged):
+            connection.execute(
+                "UPDATE people SET role = :role WHERE person = :person",
+                {"role": event.role.value, "person": fact.stream_id.bytes},
+            )
+
+
+PROJECTION: Final = Projection(
+    name="people",
+    version=1,
+    tables=(Table("people", "person"),),
+    ddl=_DDL,
+    events=frozenset({PersonRegistered, AccountOpened, RoleChanged}),
+    apply=_apply,
+)
+
+
+def names(reader: Reader, ids: Iterable[UUID | None]) -> dict[UUID, str]:
+    """The names of those who are known among `ids`."""
+    wanted = {person.bytes for person in ids if person is not None}
+    found: dict[UUID, str] = {}
+    for batch in batched(sorted(wanted)):
+        marks = ", ".join("?" * len(batch))
+        for person, name in reader.rows(f"SELECT person, name FROM people WHERE person IN ({marks})", batch):
+            found[UUID(bytes=person)] = name
+    return found
+
+
+def person(reader: Reader, person_id: UUID) -> PersonRow | None:
+    row = reader.row("SELECT person, name, team, role FROM people WHERE person = :person", {"person": person_id.bytes})
+    return None if row is None else _row(row)
+
+
+def people(
+    reader: Reader, *, team: str | None = None, role: str | None = None, cursor: str | None = None, limit: int = 50
+) -> Page[PersonRow]:
+    """People by name.
+
+    Raises:
+        InvalidInput: bad cursor or limit.
+    """
+    limit = checked_limit(limit)
+    key = from_cursor(cursor, "name", (str, bytes))
+    rows = reader.rows(
+        "SELECT person, name, team, role FROM people WHERE (name, person) > (:name, :person) "
+        "AND (:team IS NULL OR team = :team) AND (:role IS NULL OR role = :role) ORDER BY name, person LIMIT :limit",
+        {"name": key[0] if key else "", "person": key[1] if key else b"", "team": team, "role": role, "limit": limit + 1},
+    )
+    items = [_row(row) for row in rows[:limit]]
+    more = to_cursor("name", [items[-1].name, items[-1].id.bytes]) if len(rows) > limit else None
+    return Page(items=items, next=more, position=reader.position)
+
+
+def _row(row: tuple[bytes, str, str | None, str | None]) -> PersonRow:
+    return PersonRow(id=UUID(bytes=row[0]), name=row[1], team=row[2], role=row[3])

@@ -1,0 +1,16 @@
+"""The views that are kept, one line each."""
+
+from typing import Final
+
+from projections import alerts, changes, deliveries, history, people, sources, work_queue
+from projections.projection import Projection
+
+PROJECTIONS: Final[tuple[Projection, ...]] = (
+    people.PROJECTION,
+    work_queue.PROJECTION,
+    alerts.PROJECTION,
+    deliveries.PROJECTION,
+    history.PROJECTION,
+    changes.PROJECTION,
+    sources.PROJECTION,
+)

@@ -1,0 +1,196 @@
+"""A ticket as the views know it: the engine's aggregate, which alone knows what an event means for its state, and beside it
+what only a reader wants (when it was acknowledged, what it waits for, which rule opened it).
+
+The queue folds it event by event and keeps it as a row; a page as of a position folds it from the log. It is one fold,
+so both say the same.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from engine.aggregate import Journal
+from engine.clock import from_micros, micros
+from engine.event import Event, Fact
+from engine.incident import Incident, IncidentOpened
+from engine.ledger import Ledger
+from engine.priority import Level, Priority
+from engine.request import RequestSubmitted, ServiceRequest
+from engine.ticket import (
+    MEANINGS,
+    OPEN,
+    Meaning,
+    TicketAcknowledged,
+    TicketCommented,
+    TicketHeld,
+)
+
+# Every event of a ticket's own stream.
+TICKET_EVENTS: Final[frozenset[type[Event]]] = frozenset(Incident._appliers) | frozenset(ServiceRequest._appliers)
+OPENINGS: Final[frozenset[type[Event]]] = frozenset({IncidentOpened, RequestSubmitted})
+
+# Columns that never change after the opening, then those that do; the order of `TicketFold.fixed` and `.changing`.
+FIXED: Final = (
+    "ticket", "id", "kind", "number", "title", "service", "channel", "requester", "opened_at", "correlation", "rule",
+    "rule_version", "alert", "item",
+)
+CHANGING: Final = (
+    "state", "meaning", "open", "priority", "team", "assignee", "level", "impact", "urgency", "recovered", "approved",
+    "before_hold", "touched", "waiting_for", "acknowledged_at", "resolved_at", "updated_at", "version", "span_from",
+)
+COLUMNS: Final = FIXED + CHANGING
+
+_NOBODY: Final = Journal(actor="", correlation_id=UUID(int=0))  # folding records nothing
+_UNSEEN: Final = TicketCommented.TOPIC  # changes nothing that is folded, and costs a decryption to read
+
+
+class TicketFold:
+    """One ticket's facts so far.
+
+    Attributes:
+        ticket: the position of its opening, which identifies it in the views.
+        span_from: since when it is in the queue with its present priority (a position).
+    """
+
+    __slots__ = (
+        "acknowledged_at", "aggregate", "alert", "channel", "rule", "rule_version", "span_from", "ticket", "updated_at",
+        "waiting_for",
+    )
+
+    def __init__(self, aggregate: Incident | ServiceRequest) -> None:
+        self.aggregate = aggregate
+        self.ticket = 0
+        self.span_from = 0
+        self.channel = ""
+        self.rule: str | None = None
+        self.rule_version: int | None = None
+        self.alert: UUID | None = None
+        self.acknowledged_at: datetime | None = None
+        self.updated_at: datetime | None = None
+        self.waiting_for: str | None = None
+
+    @classmethod
+    def opened(cls, fact: Fact) -> "TicketFold":
+        """A ticket right after its first event."""
+        event = fact.event
+        fold = cls((Incident if isinstance(event, IncidentOpened) else ServiceRequest)(fact.stream_id, _NOBODY))
+        fold.ticket = fold.span_from = fact.position
+        if isinstance(event, IncidentOpened):
+            fold.rule, fold.rule_version, fold.alert = event.rule, event.rule_version, event.alert
+        assert isinstance(event, IncidentOpened | RequestSubmitted)
+        fold.channel = event.channel
+        fold.apply(fact)
+        return fold
+
+    def apply(self, fact: Fact) -> None:
+        event = fact.event
+        self.aggregate.apply(fact)
+        self.updated_at = fact.recorded_at
+        if isinstance(event, TicketAcknowledged):
+            self.acknowledged_at = fact.recorded_at
+        elif isinstance(event, TicketHeld):
+            self.waiting_for = event.reason
+        if self.meaning is not Meaning.WAITING:
+            self.waiting_for = None
+
+    @property
+    def kind(self) -> str:
+        return self.aggregate.KIND
+
+    @property
+    def meaning(self) -> Meaning:
+        return MEANINGS[self.aggregate.state_name]
+
+    @property
+    def is_open(self) -> bool:
+        return self.meaning in OPEN
+
+    @property
+    def priority(self) -> int:
+        """1 (first) to 5."""
+        return int(self.aggregate.priority[1])
+
+    # -- as a row --------------------------------------------------------------------------------------------------
+
+    def fixed(self) -> tuple[Any, ...]:
+        aggregate = self.aggregate
+        incident = aggregate if isinstance(aggregate, Incident) else None
+        return (
+            self.ticket, aggregate.id.bytes, aggregate.KIND, aggregate.number, aggregate.title, aggregate.service, self.channel,
+            _bytes(aggregate.requester), _micros(aggregate.opened_at), _bytes(incident.correlation) if incident else None,
+            self.rule, self.rule_version, _bytes(self.alert), None if isinstance(aggregate, Incident) else aggregate.item,
+        )
+
+    def changing(self) -> tuple[Any, ...]:
+        aggregate = self.aggregate
+        meaning = self.meaning
+        if isinstance(aggregate, Incident):
+            own: tuple[Any, ...] = (aggregate.impact.value, aggregate.urgency.value, aggregate.recovered, None)
+        else:
+            own = (None, None, None, aggregate.approved)
+        return (
+            aggregate.state_name, meaning.value, meaning in OPEN, self.priority, aggregate.team, _bytes(aggregate.assignee),
+            aggregate.level, *own, aggregate.before_hold, aggregate.touched, self.waiting_for, _micros(self.acknowledged_at),
+            _micros(aggregate.resolved_at), _micros(self.updated_at), aggregate.version, self.span_from,
+        )
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> "TicketFold":
+        """The other way round; `row` holds `COLUMNS`."""
+        (
+            ticket, stream, kind, number, title, service, channel, requester, opened_at, correlation, rule, rule_version, alert,
+            item, state, _, _, priority, team, assignee, level, impact, urgency, recovered, approved, before_hold, touched,
+            waiting_for, acknowledged_at, resolved_at, updated_at, version, span_from,
+        ) = row
+        stream_id = UUID(bytes=stream)
+        aggregate: Incident | ServiceRequest
+        if kind == Incident.KIND:
+            aggregate = incident = Incident(stream_id, _NOBODY)
+            incident.impact, incident.urgency, incident.recovered = Level(impact), Level(urgency), bool(recovered)
+            incident.correlation = _uuid(correlation)
+        else:
+            aggregate = request = ServiceRequest(stream_id, _NOBODY)
+            request.item, request.approved = item, bool(approved)
+        aggregate.number, aggregate.title, aggregate.service, aggregate.state_name = number, title, service, state
+        aggregate.priority, aggregate.team, aggregate.assignee = Priority(f"P{priority}"), team, _uuid(assignee)
+        aggregate.level, aggregate.requester, aggregate.version = level, _uuid(requester), version
+        aggregate.opened_at, aggregate.resolved_at = _instant(opened_at), _instant(resolved_at)
+        aggregate.acknowledged, aggregate.touched = acknowledged_at is not None, bool(touched)
+        aggregate.before_hold = before_hold
+        fold = cls(aggregate)
+        fold.ticket, fold.span_from, fold.channel, fold.waiting_for = ticket, span_from, channel, waiting_for
+        fold.rule, fold.rule_version, fold.alert = rule, rule_version, _uuid(alert)
+        fold.acknowledged_at, fold.updated_at = _instant(acknowledged_at), _instant(updated_at)
+        return fold
+
+    @classmethod
+    def from_log(cls, ledger: Ledger, stream_id: bytes, upto: int) -> "TicketFold | None":
+        """The ticket as it was known at a position; None where it was not opened by then."""
+        fold: TicketFold | None = None
+        for row in ledger.store.stream(stream_id):
+            if row.position > upto:
+                break
+            if fold is None:
+                fold = cls.opened(ledger.fact(row))
+            elif row.type == _UNSEEN:
+                fold.aggregate.version, fold.updated_at = row.version, from_micros(row.recorded_at)
+            else:
+                fold.apply(ledger.fact(row))
+        return fold
+
+
+def _bytes(value: UUID | None) -> bytes | None:
+    return None if value is None else value.bytes
+
+
+def _uuid(value: bytes | None) -> UUID | None:
+    return None if value is None else UUID(bytes=value)
+
+
+def _micros(value: datetime | None) -> int | None:
+    return None if value is None else micros(value)
+
+
+def _instant(value: int | None) -> datetime | None:
+    return None if value is None else from_micros(value)
