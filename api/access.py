@@ -145,15 +145,14 @@ class Directory:
         if len(token) < 8:
             raise InvalidInput("value", "at least 8 characters")
         digest = self._digest(token)
-        token_id = uuid4()
-
         def decide(work: Work) -> None:
             if source and not work.load(Source, source_id(source)).exists:
                 raise NotFound("source", source)
             if work.store.credential(digest) is not None:
                 raise Conflict("this value is registered already")
-            work.fresh(Token, token_id).record(TokenCreated(role=chosen, source=source, name=name))
-            credential = Credential(token_id.bytes, chosen.value, source, None, None)
+            record = work.fresh(Token, work.new_id())
+            record.record(TokenCreated(role=chosen, source=source, name=name))
+            credential = Credential(record.id.bytes, chosen.value, source, None, None)
             work.after.append(lambda store: store.set_credential(digest, credential))
 
         self._ledger.run(Unit(decide, actor=actor))

@@ -6,7 +6,7 @@ Every write goes through `execute`: idempotency key, expected version, decision,
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from fastapi import Request
@@ -148,7 +148,7 @@ class Context:
         found = self.work.store.pending_person(digest)
         if found is not None:
             return UUID(bytes=found)
-        person = self.work.fresh(Person, uuid4())
+        person = self.work.fresh(Person, self.work.new_id())
         person.register(name=text, email=text if "@" in text else None)
         self.work.after.append(lambda store: store.set_handle(digest, person.id.bytes))
         return person.id
@@ -210,7 +210,7 @@ def open_incident(body: OpenIncident, context: Context) -> Incident:
     work = context.work
     requester = context.requester(body.requester)
     incident = Incident.open(
-        uuid4(), work.journal, number=work.number("INC"), title=body.title, impact=body.impact, urgency=body.urgency,
+        work.new_id(), work.journal, number=work.number("INC"), title=body.title, impact=body.impact, urgency=body.urgency,
         now=work.now, channel=body.channel, description=body.description, service=body.service, team=body.team,
         requester=requester,
     )
@@ -224,7 +224,7 @@ def submit_request(body: SubmitRequest, context: Context) -> ServiceRequest:
     requester = context.requester(body.requester)
     assert requester is not None
     request = ServiceRequest.submit(
-        uuid4(), work.journal, number=work.number("REQ"), title=body.title, requester=requester, now=work.now,
+        work.new_id(), work.journal, number=work.number("REQ"), title=body.title, requester=requester, now=work.now,
         channel=body.channel, item=body.item, service=body.service, team=body.team, description=body.description,
         fields=body.fields, needs_approval=body.needs_approval,
     )

@@ -14,8 +14,8 @@ from api.measures import SUBSCRIBERS, exposition
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact
-from projections.runner import Runner
 from projections.queue_page import numbers_of
+from projections.runner import Runner
 
 router = APIRouter(tags=["log"])
 

@@ -5,6 +5,7 @@ in `engine/judgement.py`; this module keeps the episodes straight.
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -94,17 +95,24 @@ class AlertSeverityChanged(Event, frozen=True):
 
 
 class AlertSenderJoined(Event, frozen=True):
-    """Another reporter of the same condition fires it too; the episode ends when all of them have resolved it."""
+    """Another reporter of the same condition fires it too (or anew); the episode ends when all of them have resolved it.
+
+    Attributes:
+        started_at: since when, by its own account; None: the format declares no start.
+    """
 
     TOPIC: ClassVar[str] = "alert.sender_joined.v1"
     sender: str
+    started_at: datetime | None = None
 
 
 class AlertSenderLeft(Event, frozen=True):
-    """One of several reporters resolved it."""
+    """One of several reporters resolved it, maybe before its own firing arrived."""
 
     TOPIC: ClassVar[str] = "alert.sender_left.v1"
     sender: str
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class AlertWentStale(Event, frozen=True):
@@ -120,12 +128,22 @@ class AlertHeardAgain(Event, frozen=True):
     TOPIC: ClassVar[str] = "alert.heard_again.v1"
 
 
+class Place(StrEnum):
+    """Where a statement with a declared start stands to the open episode."""
+
+    OLDER = "older"
+    SAME = "same"
+    NEWER = "newer"
+
+
 class Alert(Aggregate):
     """One condition over all of its episodes.
 
     Attributes:
         number: empty until the first firing: a resolve alone lists nothing.
         started_at, severity, acknowledged, incident: of the current (or last) episode.
+        senders: who fires it, where several report it, and since when by their own accounts (their clocks differ).
+        left: who of them has resolved it, and the start that this spoke of; `left_at` is the latest end that they told.
         ended: starts of ended episodes, latest last, as many as are remembered.
         stale_since: the end of the lease after which its source fell silent; None: it has not.
     """
@@ -148,7 +166,9 @@ class Alert(Aggregate):
         self.service: str | None = None
         self.resource: str | None = None
         self.incident: UUID | None = None
-        self.senders: frozenset[str] = frozenset()
+        self.senders: dict[str, datetime | None] = {}
+        self.left: dict[str, datetime] = {}
+        self.left_at: datetime | None = None
         self.ended: tuple[datetime, ...] = ()
         # The furthest due time (µs) that this process put into the index for it; see `engine/judgement.py`.
         self._lease_written = 0
@@ -160,6 +180,26 @@ class Alert(Aggregate):
         newest = self.started_at if self.firing else (self.ended[-1] if self.ended else None)
         return newest is not None and start < newest
 
+    def since(self, sender: str | None) -> datetime | None:
+        """The start of the open episode, by the sender's own account where several report it."""
+        return (self.senders.get(sender) if sender else None) or self.started_at
+
+    def place_of(self, start: datetime | None, sender: str | None) -> Place:
+        """Where a statement about the firing that began at `start` stands to the open episode.
+
+        Of several reporters only the last one that fires can begin a newer one: while others fire, it is still the same.
+        """
+        since = self.since(sender)
+        if start is None or since is None or not self.declared:
+            return Place.SAME
+        if sender and self.senders and sender not in self.senders:
+            resolved = self.left.get(sender)
+            older = start <= resolved if resolved is not None else bool(self.ended) and start <= self.ended[-1]
+            return Place.OLDER if older else Place.SAME
+        if start < since:
+            return Place.OLDER
+        return Place.NEWER if start > since and len(self.senders) < 2 else Place.SAME
+
     def open_episode(self, event: AlertEpisodeOpened) -> Fact:
         """The condition begins; an older episode that is still open must have been ended before."""
         return self.record(event)
@@ -167,6 +207,8 @@ class Alert(Aggregate):
     def end_episode(self, *, ended_at: datetime, cause: str = "resolved") -> Fact:
         """The condition is over; an end before the start is clamped to it and flagged."""
         assert self.started_at is not None
+        if cause == "resolved" and self.left_at is not None:
+            ended_at = max(ended_at, self.left_at)
         clamped = ended_at < self.started_at
         return self.record(AlertEpisodeEnded(ended_at=max(ended_at, self.started_at), cause=cause, clamped=clamped))
 
@@ -180,23 +222,26 @@ class Alert(Aggregate):
         self.firing, self.stale_since, self.acknowledged = True, None, False
         self.severity, self.started_at, self.ended_at = event.severity, event.started_at, None
         self.declared, self.service, self.resource, self.incident = event.declared, event.service, event.resource, event.incident
-        self.senders = frozenset({event.sender}) if event.sender else frozenset()
+        self.senders = {event.sender: event.started_at if event.declared else None} if event.sender else {}
+        self.left, self.left_at = {}, None
 
     @applies(AlertEpisodeEnded)
     def _episode_ended(self, event: AlertEpisodeEnded) -> None:
         assert self.started_at is not None
-        self.firing, self.stale_since, self.ended_at, self.senders = False, None, event.ended_at, frozenset()
-        self._remember(self.started_at)
+        self.firing, self.stale_since, self.ended_at = False, None, event.ended_at
+        self._remember(self.started_at, *filter(None, self.senders.values()), *self.left.values())
+        self.senders, self.left, self.left_at = {}, {}, None
 
     @applies(AlertEpisodeMissed)
     def _episode_missed(self, event: AlertEpisodeMissed) -> None:
         if not self.exists:
-            self.source, self.dedup_key, self.title, self.severity = event.source, event.dedup_key, event.title, event.severity
+            self.source, self.dedup_key, self.title = event.source, event.dedup_key, event.title
+        self.severity, self.acknowledged = event.severity, False
         self.started_at, self.ended_at = event.started_at, event.ended_at
         self._remember(event.started_at)
 
-    def _remember(self, start: datetime) -> None:
-        self.ended = tuple(sorted({*self.ended, start}))[-REMEMBERED_STARTS:]
+    def _remember(self, *starts: datetime) -> None:
+        self.ended = tuple(sorted({*self.ended, *starts}))[-REMEMBERED_STARTS:]
 
     @applies(AlertListed)
     def _listed(self, event: AlertListed) -> None:
@@ -213,11 +258,15 @@ class Alert(Aggregate):
 
     @applies(AlertSenderJoined)
     def _sender_joined(self, event: AlertSenderJoined) -> None:
-        self.senders |= {event.sender}
+        self.senders = {**self.senders, event.sender: event.started_at}
 
     @applies(AlertSenderLeft)
     def _sender_left(self, event: AlertSenderLeft) -> None:
-        self.senders -= {event.sender}
+        self.senders = {sender: start for sender, start in self.senders.items() if sender != event.sender}
+        if event.started_at is not None:
+            self.left = {**self.left, event.sender: event.started_at}
+        if event.ended_at is not None:
+            self.left_at = max(self.left_at or event.ended_at, event.ended_at)
 
     @applies(AlertWentStale)
     def _went_stale(self, event: AlertWentStale) -> None:

@@ -21,6 +21,7 @@ class CorrelationIncidentOpened(Event, frozen=True):
     incident: UUID
     ordinal: int
     alert: UUID
+    rule_version: int | None = None
 
 
 class CorrelationAlertJoined(Event, frozen=True):
@@ -58,10 +59,13 @@ class Correlation(Aggregate):
         self.firing: set[UUID] = set()
         self.last_end: datetime | None = None
 
-    def open_incident(self, *, rule: str, field: str, value: str, incident: UUID, alert: UUID) -> Fact:
+    def open_incident(
+        self, *, rule: str, rule_version: int, field: str, value: str, incident: UUID, alert: UUID
+    ) -> Fact:
         return self.record(
             CorrelationIncidentOpened(
-                rule=rule, field=field, value=value, incident=incident, ordinal=self.ordinal + 1, alert=alert
+                rule=rule, rule_version=rule_version, field=field, value=value, incident=incident, ordinal=self.ordinal + 1,
+                alert=alert,
             )
         )
 

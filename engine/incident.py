@@ -208,6 +208,7 @@ class Incident(Ticket):
     @applies(IncidentResolved)
     def _resolved(self, event: IncidentResolved) -> None:
         self.state_name, self.resolved_at = "resolved", event.resolved_at
+        self.touched = self.touched or not event.automatic
 
     @applies(TicketReopened)
     def _reopened(self, event: TicketReopened) -> None:

@@ -21,6 +21,7 @@ from engine.alert import (
     AlertSenderJoined,
     AlertSenderLeft,
     AlertSeverityChanged,
+    Place,
 )
 from engine.change import Change, ChangeRecorded
 from engine.clock import micros
@@ -115,25 +116,38 @@ class Judgement:
             alert = self.work.fresh(Alert, alert_id(self.profile.name, key))
         else:
             alert = self.work.load(Alert, alert_id(self.profile.name, key))
-        start = observation.episode_start
+        start, kept = observation.episode_start, None
         if alert.firing:
-            assert alert.started_at is not None
-            if start is None or not alert.declared or start == alert.started_at:
+            place = alert.place_of(start, observation.sender)
+            if place is Place.SAME:
                 self._repeat(alert, observation)
                 return self._said(observation, key, alert, Disposition.REPEATED)
-            if start < alert.started_at:
+            if place is Place.OLDER:
                 return self._said(observation, key, alert, Disposition.LATE)
-            alert.end_episode(ended_at=start, cause="newer_episode")
+            assert start is not None
+            kept = self._supersede(alert, start)
         elif start is not None and alert.belongs_to_ended(start):
             if not alert.number:
                 alert.record(AlertListed(number=self.work.number("ALT")))
             return self._said(observation, key, alert, Disposition.LATE)
-        self._open(alert, key, observation)
+        self._open(alert, key, observation, kept)
         return self._said(observation, key, alert, Disposition.OPENED)
 
-    def _open(self, alert: Alert, key: str, observation: Observation) -> None:
+    def _supersede(self, alert: Alert, start: datetime) -> UUID | None:
+        """End the open episode where a newer one begins. Its incident, while open, keeps the alert: then this one's id."""
+        incident = self.work.load(Incident, alert.incident) if alert.incident else None
+        alert.end_episode(ended_at=start, cause="newer_episode")
+        if incident is not None and incident.is_open and incident.correlation is not None:
+            correlation = self.work.load(Correlation, incident.correlation)
+            if correlation.incident == incident.id and alert.id in correlation.firing:
+                return incident.id
+        assert alert.ended_at is not None
+        self.follow_end(alert, alert.ended_at)
+        return None
+
+    def _open(self, alert: Alert, key: str, observation: Observation, kept: UUID | None) -> None:
         severity = observation.severity or self.profile.severity
-        plan = self._plan(alert, observation) if severity in self.rule.opens_at else None
+        plan = self._plan(alert, observation) if kept is None and severity in self.rule.opens_at else None
         opened = alert.open_episode(
             AlertEpisodeOpened(
                 number=alert.number or self.work.number("ALT"),
@@ -148,7 +162,7 @@ class Judgement:
                 labels=observation.labels,
                 sender=observation.sender,
                 link=observation.link,
-                incident=plan.incident if plan else None,
+                incident=plan.incident if plan else kept,
                 rule=self.rule.name,
                 rule_version=self.rule.version,
             )
@@ -169,8 +183,11 @@ class Judgement:
     def _repeat(self, alert: Alert, observation: Observation) -> None:
         """Nothing is recorded for a mere repeat; counting is a projection."""
         severity = observation.severity or self.profile.severity
-        if observation.sender and alert.senders and observation.sender not in alert.senders:
-            alert.record(AlertSenderJoined(sender=observation.sender))
+        sender, start = observation.sender, observation.episode_start
+        if sender and alert.senders:
+            moved = start is not None and alert.declared and start != alert.since(sender)
+            if moved or sender not in alert.senders:
+                alert.record(AlertSenderJoined(sender=sender, started_at=start))
         if severity is not alert.severity:
             self._change_severity(alert, observation, severity)
         if alert.stale_since is not None:
@@ -196,24 +213,37 @@ class Judgement:
         start, ended_at = observation.episode_start, observation.ended_at or self.work.now
         if not alert.firing:
             return self._said(observation, key, alert, self._resolve_unopened(alert, key, observation, ended_at))
-        assert alert.started_at is not None
-        if start is not None and alert.declared and start < alert.started_at:
-            return self._said(observation, key, alert, Disposition.LATE)
-        if start is not None and alert.declared and start > alert.started_at:
-            # A newer episode came and went unseen: the open one ended when it began.
-            alert.end_episode(ended_at=start, cause="newer_episode")
-            self._miss(alert, key, observation, start, ended_at)
-        else:
-            if alert.senders and observation.sender:
-                if observation.sender not in alert.senders:
-                    return self._said(observation, key, alert, Disposition.UNMATCHED)
-                if len(alert.senders) > 1:
-                    alert.record(AlertSenderLeft(sender=observation.sender))
-                    return self._said(observation, key, alert, Disposition.HELD)
-            alert.end_episode(ended_at=ended_at)
+        if observation.sender and alert.senders:
+            held = self._leave(alert, observation, observation.sender, ended_at)
+            if held is not None:
+                return self._said(observation, key, alert, held)
+        match alert.place_of(start, observation.sender):
+            case Place.OLDER:
+                return self._said(observation, key, alert, Disposition.LATE)
+            case Place.NEWER:
+                # A newer episode came and went unseen: the open one ended when it began.
+                assert start is not None
+                alert.end_episode(ended_at=start, cause="newer_episode")
+                self._miss(alert, key, observation, start, ended_at)
+            case Place.SAME:
+                alert.end_episode(ended_at=ended_at)
         assert alert.ended_at is not None
         self.follow_end(alert, alert.ended_at)
         return self._said(observation, key, alert, Disposition.RESOLVED)
+
+    def _leave(self, alert: Alert, observation: Observation, sender: str, ended_at: datetime) -> Disposition | None:
+        """One of several reporters resolves: what that comes to while others fire; None: it was the last that fired."""
+        start = observation.episode_start if alert.declared else None
+        known = sender in alert.senders
+        if not known and start is None:
+            return Disposition.UNMATCHED
+        if alert.place_of(start, sender) is Place.OLDER:
+            return Disposition.LATE
+        if known and len(alert.senders) == 1:
+            return None
+        # Also where its firing has not arrived yet, so that it opens nothing when it comes.
+        alert.record(AlertSenderLeft(sender=sender, started_at=start or alert.senders.get(sender), ended_at=ended_at))
+        return Disposition.HELD
 
     def _resolve_unopened(self, alert: Alert, key: str, observation: Observation, ended_at: datetime) -> Disposition:
         start = observation.episode_start
@@ -242,7 +272,7 @@ class Judgement:
         return self._said(observation, key, alert, Disposition.ACKNOWLEDGED)
 
     def _change(self, observation: Observation) -> MonitoringEvent:
-        change = self.work.fresh(Change, uuid4())
+        change = self.work.fresh(Change, self.work.new_id())
         number = self.work.number("CHG")
         change.report(
             ChangeRecorded(
@@ -288,7 +318,8 @@ class Judgement:
 
     def _open_incident(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity) -> None:
         opened = plan.correlation.open_incident(
-            rule=self.rule.name, field=plan.field, value=plan.value, incident=plan.incident, alert=alert.id
+            rule=self.rule.name, rule_version=self.rule.version, field=plan.field, value=plan.value, incident=plan.incident,
+            alert=alert.id,
         )
         impact, urgency = ASSESSMENT[severity]
         with self.work.caused_by(opened):

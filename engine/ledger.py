@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
@@ -24,6 +24,7 @@ from engine.clock import Clock, from_micros, micros
 from engine.codec import Codec
 from engine.errors import Overloaded, StoreUnavailable, TocsinError
 from engine.event import Event, Fact
+from engine.identity import NewIds
 from engine.store import DueTimer, Row, Store
 from engine.timer import Timer, TimerCancelled, TimerFired, TimerSet
 from engine.vault import Vault
@@ -74,6 +75,10 @@ class Work:
         aggregate.journal = self.journal
         self.used[aggregate.id] = aggregate
         return aggregate
+
+    def new_id(self) -> UUID:
+        """An id for a record that nothing outside identifies."""
+        return self._ledger.ids.at(micros(self.now) // 1_000)
 
     def number(self, kind: str) -> str:
         """The next number of a kind (`INC` gives INC-1, INC-2, …): unique for ever, increasing in log order, may have gaps."""
@@ -171,6 +176,7 @@ class Ledger:
     def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
         self.store, self.vault, self.clock = store, vault, clock
         self.codec = Codec(vault)
+        self.ids = NewIds()
         self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._batch = _Batch(now=clock.now())
@@ -357,7 +363,7 @@ class Ledger:
 
     def _decide(self, waiting: _Waiting) -> tuple[_Waiting, Any, BaseException | None]:
         unit = waiting.unit
-        work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or uuid4()))
+        work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or self.ids.at(micros(self._batch.now) // 1_000)))
         before = self.reached
         try:
             result = unit.decide(work)

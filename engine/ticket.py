@@ -164,7 +164,7 @@ class Ticket(Aggregate):
     """The part of a ticket's life that does not depend on its kind.
 
     Attributes:
-        touched: a person has taken it in hand (assigned, held, set its priority, linked it), so that automation proposes
+        touched: a person has taken it in hand (assigned, held, set its priority, resolved, linked it), so that automation proposes
             and no longer acts. Acknowledging and commenting do not count.
     """
 

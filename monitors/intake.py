@@ -8,7 +8,7 @@ The HTTP side (`api/hooks.py`) has authenticated the sender and knows the source
 import zlib
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from engine.clock import micros
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
@@ -108,10 +108,10 @@ class Intake:
         self, profile: SourceProfile, adapter: Adapter, parsed: Parsed, body: bytes, content_type: str, identity: str | None
     ) -> Unit[Receipt]:
         identity = f"{IDEMPOTENCY_KEY}{identity}" if identity else parsed.identity
-        delivery = delivery_id(profile.name, identity) if identity else uuid4()
         lease = lease_policy(profile, adapter)
 
         def decide(work: Work) -> Receipt:
+            delivery = delivery_id(profile.name, identity) if identity else work.new_id()
             if identity:
                 known = work.load(Delivery, delivery)
                 if known.exists:
@@ -123,6 +123,7 @@ class Intake:
                 source=profile.name, adapter=adapter.name, received_at=work.now, length=len(body), identity=identity,
                 body=_keep(work, body), content_type=content_type, lost=parsed.lost,
             )
+            work.journal.correlation_id = delivery
             # The delivery comes first in the log, since it causes the rest; what was decided is filled in before it is stored.
             fact = work.journal.add(delivery, 1, arrived)
             work.journal.cause = fact.reference
@@ -135,7 +136,7 @@ class Intake:
             )
             return Receipt(delivery, monitoring_events, work.stamp())
 
-        return Unit(decide, actor=f"source:{profile.name}", correlation_id=delivery)
+        return Unit(decide, actor=f"source:{profile.name}")
 
     async def reject(
         self,
@@ -152,10 +153,10 @@ class Intake:
         Args:
             length: of the whole body where `body` is only its beginning.
         """
-        delivery = uuid4()
         truncated = length is not None and length > len(body)
 
         def decide(work: Work) -> UUID:
+            delivery = work.journal.correlation_id = work.new_id()
             day = work.now.date().isoformat()
             kept = None
             if body and work.store.rejected_bytes(source, day) + len(body) <= REJECTED_BYTES_A_DAY:
@@ -169,7 +170,7 @@ class Intake:
             work.journal.add(delivery, 1, event)
             return delivery
 
-        return await self._ledger.commit(Unit(decide, actor=f"source:{source}", correlation_id=delivery))
+        return await self._ledger.commit(Unit(decide, actor=f"source:{source}"))
 
     def body(self, digest: str) -> bytes | None:
         """The exact bytes of a kept body; None where they were not kept or their key was destroyed."""

@@ -205,7 +205,7 @@ def read_rule(file: Path) -> TicketRule:
         raise InvalidInput(str(file), f"TOML: {error}") from error
     unknown = content.keys() - {field.name for field in msgspec.structs.fields(TicketRule)}
     if unknown:
-        raise InvalidInput(sorted(unknown)[0], "no such member; name, opens_at, group_by, settle_seconds, reopen_window_seconds")
+        raise InvalidInput(min(unknown), "no such member; name, opens_at, group_by, settle_seconds, reopen_window_seconds")
     try:
         return msgspec.convert(content, TicketRule)
     except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from api.command.measures import register as register_measures
 from api.command.opening import AsOfOption, DataOption, JsonOption, opened, viewed
+from api.command.output import print_json
 from api.house import House
 from api.reading import instant, plain
 from api.watch import shown_fact
@@ -26,7 +27,6 @@ from projections.why import why as explain
 
 MOST_IN_A_TABLE = 500
 STYLES = {"P1": "bold red", "P2": "dark_orange", "P3": "yellow", "P4": "cyan", "P5": "dim"}
-CAUSES = {"incident": "Incident", "request": "Request"}
 
 out = Console(highlight=False)
 
@@ -34,11 +34,6 @@ out = Console(highlight=False)
 def position_of(house: House, as_of: str | None) -> int | None:
     """The position of an `--as-of`."""
     return None if as_of is None else house.store.position_at(micros(instant("--as-of", as_of)))
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def page_json(page: Page[Any]) -> dict[str, Any]:
@@ -54,124 +49,120 @@ def near(then: datetime, now: datetime) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
+def queue(
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+    kind: Annotated[str | None, typer.Option(help="incident or request", show_default=False)] = None,
+    priority: Annotated[str | None, typer.Option(help="P1 to P5", show_default=False)] = None,
+    service: Annotated[str | None, typer.Option(show_default=False)] = None,
+    team: Annotated[str | None, typer.Option(show_default=False)] = None,
+    sort: Annotated[str, typer.Option(help="priority, newest, number, service or updated")] = queue_page.DEFAULT_SORT,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_IN_A_TABLE)] = 50,
+    data: DataOption = None,
+) -> None:
+    """What needs somebody, now or as of an instant."""
+    with viewed(data) as (house, runner), runner.views.reader() as reader:
+        filters = QueueFilter(kind=kind, priority=priority, service=service, team=team)
+        at = position_of(house, as_of)
+        page = queue_page.queue(reader, filters=filters, sort=sort, as_of=at, cursor=cursor, limit=limit)
+        now = instant("--as-of", as_of) if as_of else house.clock.now()
+    if json:
+        print_json(page_json(page))
+        return
+    if not page.items:
+        out.print("Nothing waits for anybody. :bell:")
+        return
+    table = Table(box=box.SIMPLE_HEAD, title=f"Queue as of {now:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
+    for column in ("Number", "Prio", "What", "Service", "State", "With", "Open for"):
+        table.add_column(
+            column, no_wrap=column in ("Number", "Prio", "Open for"), overflow="fold", min_width=24 if column == "What" else None
+        )
+    for row in page.items:
+        with_whom = row.assignee or row.team or "nobody"
+        table.add_row(
+            row.number, Text(row.priority, STYLES[row.priority]), Text(row.title), row.service or "", row.state.replace("_", " "),
+            Text(with_whom), near(row.opened_at, now),
+        )
+    out.print(table)
+    if page.next:
+        out.print(f"more: --cursor {page.next}")
+
+
+def history(
+    number: Annotated[str, typer.Argument(help="Of a ticket or an alert, such as INC-1")],
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_IN_A_TABLE)] = MOST_IN_A_TABLE,
+    data: DataOption = None,
+) -> None:
+    """What happened, in log order, as sentences."""
+    with viewed(data) as (house, runner), runner.views.reader() as reader:
+        page = history_page.history(reader, number, as_of=position_of(house, as_of), cursor=cursor, limit=limit)
+    if page is None:
+        raise NotFound("ticket or alert", number)
+    if json:
+        print_json(page_json(page))
+        return
+    table = Table(box=box.SIMPLE_HEAD, title=f"{number}: what happened", title_justify="left")
+    for column in ("When (UTC)", "What", "Who"):
+        table.add_column(column, no_wrap=column == "When (UTC)", overflow="fold")
+    for item in page.items:
+        said = Text(item.summary, "bold" if item.key else "")
+        if item.text:
+            said.append(f"\n{item.text}", "italic")
+        table.add_row(f"{item.recorded_at:%Y-%m-%d %H:%M:%S}", said, Text(item.actor, "" if not item.automatic else "dim"))
+    out.print(table)
+    if page.next:
+        out.print(f"more: --cursor {page.next}")
+
+
+def log(
+    after: Annotated[int, typer.Option("--after", min=0, help="Position; what follows it is shown")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events", show_default=False)] = None,
+    data: DataOption = None,
+) -> None:
+    """The log, one JSON document a line."""
+    left = limit
+    with opened(data, must_exist=True) as house:
+        while left is None or left > 0:
+            facts = house.ledger.read(after, min(500, left or 500))
+            for fact in facts:
+                sys.stdout.write(msgspec.json.encode(shown_fact(fact)).decode() + "\n")
+                after = fact.position
+            left = None if left is None else left - len(facts)
+            if not facts and not follow:
+                return
+            if not facts:
+                sys.stdout.flush()
+                time.sleep(0.5)
+
+
+def why(
+    number: Annotated[str, typer.Argument(help="Of a ticket or an alert, such as INC-1")],
+    field: Annotated[str | None, typer.Argument(help="One field, such as priority; all by default", show_default=False)] = None,
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """The chain of facts and rules behind a value."""
+    with viewed(data) as (house, runner), runner.views.reader() as reader:
+        explained = explain(reader, number, field, as_of=position_of(house, as_of))
+    if json:
+        print_json({"number": number, "fields": plain(explained)})
+        return
+    for explanation in explained:
+        out.print(Text.assemble((f"{number} {explanation.field}", "bold"), f" is {explanation.value}, since"))
+        for depth, reason in enumerate(explanation.chain):
+            rule = f" by rule {reason.rule}, version {reason.rule_version}" if reason.rule else ""
+            arrow = "because " if depth else ""
+            out.print(Text(f"  {'  ' * depth}{arrow}{reason.type} at {reason.recorded_at:%Y-%m-%d %H:%M:%S} ({reason.actor}){rule}"))
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    for command in (queue, history, log, why):
+        app.command()(command)
     register_measures(app)
-
-    @app.command()
-    def queue(
-        as_of: AsOfOption = None,
-        json: JsonOption = False,
-        kind: Annotated[str | None, typer.Option(help="incident or request", show_default=False)] = None,
-        priority: Annotated[str | None, typer.Option(help="P1 to P5", show_default=False)] = None,
-        service: Annotated[str | None, typer.Option(show_default=False)] = None,
-        team: Annotated[str | None, typer.Option(show_default=False)] = None,
-        sort: Annotated[str, typer.Option(help="priority, newest, number, service or updated")] = queue_page.DEFAULT_SORT,
-        cursor: Annotated[str | None, typer.Option(help="`next` of the page before", show_default=False)] = None,
-        limit: Annotated[int, typer.Option(min=1, max=MOST_IN_A_TABLE)] = 50,
-        data: DataOption = None,
-    ) -> None:
-        """What needs somebody, now or as of an instant."""
-        with viewed(data) as (house, runner), runner.views.reader() as reader:
-            filters = QueueFilter(kind=kind, priority=priority, service=service, team=team)
-            at = position_of(house, as_of)
-            page = queue_page.queue(reader, filters=filters, sort=sort, as_of=at, cursor=cursor, limit=limit)
-            now = instant("--as-of", as_of) if as_of else house.clock.now()
-        if json:
-            print_json(page_json(page))
-            return
-        if not page.items:
-            out.print("Nothing waits for anybody. :bell:")
-            return
-        table = Table(box=box.SIMPLE_HEAD, title=f"Queue as of {now:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
-        for column in ("Number", "Prio", "What", "Service", "State", "With", "Open for"):
-            table.add_column(column, no_wrap=column in ("Number", "Prio", "Open for"), overflow="fold")
-        for row in page.items:
-            with_whom = row.assignee or row.team or "nobody"
-            table.add_row(
-                row.number, Text(row.priority, STYLES[row.priority]), Text(row.title), row.service or "", row.state.replace("_", " "),
-                Text(with_whom), near(row.opened_at, now),
-            )
-        out.print(table)
-        if page.next:
-            out.print(f"more: --cursor {page.next}")
-
-    @app.command()
-    def history(
-        number: Annotated[str, typer.Argument(help="Of a ticket or an alert, such as INC-1")],
-        as_of: AsOfOption = None,
-        json: JsonOption = False,
-        cursor: Annotated[str | None, typer.Option(help="`next` of the page before", show_default=False)] = None,
-        limit: Annotated[int, typer.Option(min=1, max=MOST_IN_A_TABLE)] = MOST_IN_A_TABLE,
-        data: DataOption = None,
-    ) -> None:
-        """What happened, in log order, as sentences."""
-        with viewed(data) as (house, runner), runner.views.reader() as reader:
-            page = history_page.history(reader, number, as_of=position_of(house, as_of), cursor=cursor, limit=limit)
-        if page is None:
-            raise NotFound("ticket or alert", number)
-        if json:
-            print_json(page_json(page))
-            return
-        table = Table(box=box.SIMPLE_HEAD, title=f"{number}: what happened", title_justify="left")
-        for column in ("When (UTC)", "What", "Who"):
-            table.add_column(column, no_wrap=column == "When (UTC)", overflow="fold")
-        for item in page.items:
-            said = Text(item.summary, "bold" if item.key else "")
-            if item.text:
-                said.append(f"\n{item.text}", "italic")
-            table.add_row(f"{item.recorded_at:%Y-%m-%d %H:%M:%S}", said, Text(item.actor, "" if not item.automatic else "dim"))
-        out.print(table)
-        if page.next:
-            out.print(f"more: --cursor {page.next}")
-
-    @app.command()
-    def log(
-        after: Annotated[int, typer.Option("--after", min=0, help="Position; what follows it is shown")] = 0,
-        follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes")] = False,
-        limit: Annotated[int | None, typer.Option(min=1, help="At most so many events", show_default=False)] = None,
-        data: DataOption = None,
-    ) -> None:
-        """The log, one JSON document a line."""
-        left = limit
-        with opened(data, must_exist=True) as house:
-            while left is None or left > 0:
-                facts = house.ledger.read(after, min(500, left or 500))
-                for fact in facts:
-                    sys.stdout.write(msgspec.json.encode(shown_fact(fact)).decode() + "\n")
-                    after = fact.position
-                left = None if left is None else left - len(facts)
-                if not facts and not follow:
-                    return
-                if not facts:
-                    sys.stdout.flush()
-                    time.sleep(0.5)
-
-    @app.command()
-    def why(
-        number: Annotated[str, typer.Argument(help="Of a ticket or an alert, such as INC-1")],
-        field: Annotated[str | None, typer.Argument(help="One field, such as priority; all by default", show_default=False)] = None,
-        as_of: AsOfOption = None,
-        json: JsonOption = False,
-        data: DataOption = None,
-    ) -> None:
-        """The chain of facts and rules behind a value."""
-        with viewed(data) as (house, runner), runner.views.reader() as reader:
-            explained = explain(reader, number, field, as_of=position_of(house, as_of))
-        if json:
-            print_json({"number": number, "fields": plain(explained)})
-            return
-        for explanation in explained:
-            out.print(Text.assemble((f"{number} {explanation.field}", "bold"), f" is {explanation.value}, since"))
-            for depth, reason in enumerate(explanation.chain):
-                rule = f" by rule {reason.rule}, version {reason.rule_version}" if reason.rule else ""
-                arrow = "because " if depth else ""
-                out.print(Text(f"  {'  ' * depth}{arrow}{reason.type} at {reason.recorded_at:%Y-%m-%d %H:%M:%S} ({reason.actor}){rule}"))
-
-
-def table_of(title: str, columns: list[str]) -> Table:
-    """An empty table in the manner of the others."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

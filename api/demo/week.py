@@ -250,7 +250,7 @@ def _heartbeat(script: Script) -> None:
 
 def _everyday_incidents(script: Script) -> None:
     """Incidents that monitoring opens and people close, some by themselves."""
-    services = [(service, team, hosts) for service, (team, hosts) in SERVICES.items() if service not in ("Remote access",)]
+    services = [(service, team, hosts) for service, (team, hosts) in SERVICES.items() if service != "Remote access"]
     agents = {"Shop": "nora", "Databases": "luis", "Workplace": "asa", "Network": "tom"}
     for place in range(34):
         service, team, hosts = script.random.choice(services)

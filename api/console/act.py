@@ -1,0 +1,160 @@
+"""Forms that act on a ticket: the engine's commands, given by a person who saw a certain version of it.
+
+A refused form is answered with the ticket as it is now, what stood in the way, and what was typed.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from api.access import Principal
+from api.commands import COMMANDS_OF, KINDS, Body, Command, Context
+from api.console import words
+from api.console.forms import check_form, local_path, read_form
+from api.console.language import gettext as _
+from api.console.layout import ConsoleRoute, go_to, working
+from api.console.ticket import ticket_page
+from api.door import directory_of, house_of
+from api.reading import WAIT_SECONDS
+from api.records import found, parsed
+from engine.clock import from_micros, rfc3339
+from engine.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound, StaleVersion, TocsinError
+from engine.ledger import Unit, Work
+from engine.ticket import Ticket
+from projections.queue_page import ticket_id
+from projections.runner import Runner
+from projections.ticket_row import TicketRow
+
+router = APIRouter(route_class=ConsoleRoute)
+
+TAKE: Final = "take"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a form was not carried out, for the page that is shown instead.
+
+    Attributes:
+        command: whose form it was; it is shown open again.
+        changes: what happened since the version that was seen: name of the fact and its instant.
+        legal: commands that are possible now.
+        typed: what stood in the form.
+        fields: field -> what was expected there.
+    """
+
+    command: str
+    title: str
+    text: str
+    status: int
+    typed: Mapping[str, str]
+    changes: tuple[tuple[str, datetime], ...] = ()
+    legal: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def _take(ticket: Ticket, _body: Any, context: Context) -> object:
+    return ticket.assign(team=ticket.team, assignee=context.person)
+
+
+def known_command(kind: str, name: str) -> tuple[type[Body], Command]:
+    """Raises: NotFound: there is no such command on this kind of ticket."""
+    commands = COMMANDS_OF[kind]
+    if name == TAKE:
+        return commands["acknowledge"][0], _take
+    if name not in commands:
+        raise NotFound(_("command"), name)
+    return commands[name]
+
+
+@router.post("/console/tickets/{number}/{command}")
+async def act(request: Request, number: str, command: str, principal: Annotated[Principal, Depends(working)]) -> Response:
+    """Give one command, then 303 to where the reader came from."""
+    form = await read_form(request)
+    check_form(request, principal, form)
+    row = await found(request, number)
+    shape, carry_out = known_command(row.kind, command)
+    # An empty field is one that was left out; the shapes then say what must be there.
+    content = {name: form[name] for name in shape.model_fields if form.get(name, "").strip()}
+    try:
+        body = parsed(shape, content)
+        position = await _carry_out(request, principal, row, form.get("version"), carry_out, body)
+    except (InvalidInput, IllegalTransition, StaleVersion, NotAllowed) as error:
+        obstacle = _obstacle(command, error, form, shape)
+        await _reached(request, house_of(request).ledger.last_position)
+        return await asyncio.to_thread(ticket_page, request, principal, number, obstacle)
+    await _reached(request, position)
+    return go_to(_told(local_path(form.get("next"), f"/console/tickets/{row.number}"), command, row.number))
+
+
+async def _carry_out(
+    request: Request, principal: Principal, row: TicketRow, seen: str | None, carry_out: Command, body: Body
+) -> int:
+    linked: dict[str, tuple[UUID, str]] = {}
+    other = getattr(body, "to", None)
+    if other is not None:
+        target = await asyncio.to_thread(_target, request, other)
+        if target is not None:
+            linked[other] = (target[1], target[0])
+
+    def number_of(number: str) -> tuple[UUID, str]:
+        if number not in linked:
+            raise InvalidInput("to", _("the number of a ticket; there is no %s") % words.plain(number))
+        return linked[number]
+
+    def decide(work: Work) -> int:
+        record = work.load(KINDS[row.kind], row.id)
+        _check_version(work, record, seen)
+        carry_out(record, body, Context(work=work, person=principal.person, handle=directory_of(request).handle, ticket_id=number_of))
+        return work.stamp()
+
+    return await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
+
+
+def _target(request: Request, number: str) -> tuple[str, UUID] | None:
+    runner: Runner = request.app.state.runner
+    with runner.views.reader() as reader:
+        return ticket_id(reader, number.strip().upper())
+
+
+def _check_version(work: Work, ticket: Ticket, seen: str | None) -> None:
+    """Raises: StaleVersion: the form was made from an older version."""
+    if seen is None or not seen.isascii() or not seen.isdigit():
+        raise InvalidInput("version", _("the version that the form was made from"))
+    if int(seen) == ticket.version:
+        return
+    rows = work.store.pending_stream(ticket.id.bytes)
+    changes = [(row.type, rfc3339(from_micros(row.recorded_at))) for row in rows if row.version > int(seen)]
+    raise StaleVersion(ticket.number, seen=int(seen), current=ticket.version, changes=changes)
+
+
+def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: type[Body]) -> Obstacle:
+    typed = {name: value for name, value in form.items() if name in shape.model_fields}
+    name = words.word(words.COMMANDS, command)
+    match error:
+        case StaleVersion():
+            changes = tuple((kind, datetime.fromisoformat(at)) for kind, at in error.changes)
+            text = _("%s has changed since you opened it, so nothing was done. Here it is as it stands now; what you typed is still in the form.")
+            return Obstacle(command, _("Changed meanwhile"), text % error.number, 412, typed, changes=changes)
+        case IllegalTransition():
+            return Obstacle(command, _("“%s” is not possible now") % name, str(error), 409, typed, legal=error.legal)
+        case InvalidInput():
+            return Obstacle(command, _("“%s” needs something else") % name, str(error), 422, typed, fields={error.field: error.expected})
+    return Obstacle(command, _("“%s” is not allowed") % name, str(error), 403, typed)
+
+
+async def _reached(request: Request, position: int) -> None:
+    """Wait for the views, so that the reader sees what was done; a slow view only means that they see it a little later."""
+    runner: Runner = request.app.state.runner
+    await runner.reached(position, WAIT_SECONDS)
+
+
+def _told(address: str, command: str, number: str) -> str:
+    path, _hash, _anchor = address.partition("#")
+    return f"{path}{'&' if '?' in path else '?'}{urlencode({'told': f'{command}:{number}'})}"

@@ -1,0 +1,382 @@
+"""What all pages share: the frame around them, who may see them, which instant they show, and how errors look.
+
+Templates are compiled once and receive finished values. A page is compressed where the browser takes that; its tokens are
+masked (`forms.py`), so compression gives nothing away.
+"""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from api.access import AUDITORS, READERS, WORKERS, Principal
+from api.console import instants, language, words
+from api.console.forms import masked
+from api.console.language import gettext as _
+from api.door import SESSION_COOKIE, directory_of, house_of
+from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
+from engine.clock import from_micros, micros, rfc3339
+from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, StaleVersion, StoreUnavailable, TocsinError
+from engine.person import Role
+from projections.people import person
+from projections.queue_page import Glance, glance
+from projections.views import Reader, Views
+
+ROOM: Final = Path(__file__).parent.parent
+STATIC: Final = ROOM / "static"
+SIGN_IN: Final = "/console/sign-in"
+# Smaller ones gain nothing.
+LEAST_COMPRESSED: Final = 1_400
+COMPRESSION: Final = 5
+_NUMBER: Final = re.compile(r"[A-Z]{3}-[0-9]{1,12}")
+
+log = structlog.get_logger(__name__)
+
+
+class SignInNeeded(Unauthenticated):
+    """A page was asked for by nobody that we know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Which instant a page shows.
+
+    Attributes:
+        position: the log position that it is asked for; None: now.
+        instant: the moment as people say it.
+        query: the address parameter that carries it on to other pages.
+    """
+
+    position: int | None = None
+    instant: datetime | None = None
+    query: str = ""
+
+    @property
+    def past(self) -> bool:
+        return self.position is not None
+
+
+NOW: Final = Moment()
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    label: str
+    href: str
+    current: bool
+    count: str = ""
+
+
+@dataclass(slots=True)
+class Frame:
+    """What stands around a page.
+
+    Attributes:
+        may_write: whether forms are offered: the role works on tickets, and the page shows the present.
+        position: the last event that the page knows of.
+    """
+
+    request: Request
+    principal: Principal
+    now: datetime
+    moment: Moment = NOW
+    name: str = ""
+    position: int | None = None
+    counts: Glance | None = None
+    here: str = ""
+    kept: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def may_write(self) -> bool:
+        return self.principal.role in WORKERS and not self.moment.past
+
+    @property
+    def csrf_token(self) -> str:
+        return masked(self.principal.csrf)
+
+    @property
+    def simulated(self) -> bool:
+        return house_of(self.request).clock.simulated
+
+    @property
+    def path(self) -> str:
+        return self.request.url.path
+
+    def groups(self) -> list[tuple[str, list[NavItem]]]:
+        """The navigation: title of a group (empty for the first) and its pages."""
+        counts = self.counts
+        shows_now = counts is not None and not self.moment.past
+        firing = f"{counts.alerts_firing:,}" if counts and shows_now and counts.alerts_firing else ""
+        first = [
+            self._item("queue", _("Queue"), "/console", f"{counts.open:,}" if counts and shows_now else ""),
+            self._item("mine", _("Mine"), "/console?assignee=me"),
+            self._item("requests", _("Requests"), "/console/requests"),
+            self._item("alerts", _("Alerts"), "/console/alerts", firing),
+            self._item("deliveries", _("Deliveries"), "/console/deliveries"),
+        ]
+        second = [self._item("measures", _("Measures"), "/console/measures"), self._item("changes", _("Changes"), "/console/changes")]
+        groups = [("", first), (_("Understand"), second)]
+        if self.principal.role in AUDITORS:
+            groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
+        return groups
+
+    def _item(self, name: str, label: str, href: str, count: str = "") -> NavItem:
+        return NavItem(label, self.carry(href), name == self.here, count)
+
+    def carry(self, href: str) -> str:
+        """An address of the console for the same moment as this page's."""
+        if not self.moment.query:
+            return href
+        path, _hash, anchor = href.partition("#")
+        return f"{path}{'&' if '?' in path else '?'}{self.moment.query}{_hash}{anchor}"
+
+    def with_query(self, **changes: str | None) -> str:
+        """This page's address with some parameters changed; None takes one away. A changed list begins at its start."""
+        values = {**self.kept, **changes}
+        values.setdefault("cursor", None)
+        if "cursor" not in changes:
+            values["cursor"] = None
+        query = urlencode({name: value for name, value in values.items() if value})
+        return self.path + (f"?{query}" if query else "")
+
+    @property
+    def back_to_now(self) -> str:
+        return self.with_query(as_of=None, as_of_position=None)
+
+    @property
+    def told(self) -> str:
+        """What was just done, as the address of the answered form says it."""
+        command, _colon, number = self.request.query_params.get("told", "").partition(":")
+        form = words.DONE.get(command)
+        return _(form) % number if form and _NUMBER.fullmatch(number) else ""
+
+
+def frame(request: Request, principal: Principal, reader: Reader, here: str) -> Frame:
+    """The frame of a page that reads the views. `here` is its place in the navigation.
+
+    Raises:
+        InvalidInput: it is asked for an instant that is none.
+    """
+    found = Frame(request, principal, house_of(request).clock.now(), here=here)
+    found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "token") and value}
+    found.moment = _moment(request, reader, found.now)
+    found.position, found.counts = reader.at(found.moment.position), glance(reader)
+    who = person(reader, principal.person) if principal.person else None
+    found.name = who.name if who else principal.name
+    return found
+
+
+def _moment(request: Request, reader: Reader, now: datetime) -> Moment:
+    text, at = request.query_params.get("as_of"), request.query_params.get("as_of_position")
+    if at:
+        if not at.isascii() or not at.isdigit() or len(at) > 18:
+            raise InvalidInput("as_of_position", _("a position in the log"))
+        position = int(at)
+        row = reader.ledger.store.log(position - 1, 1, upto=position) if position else []
+        return Moment(position, from_micros(row[0].recorded_at) if row else None, urlencode({"as_of_position": at}))
+    if not text or text == "now":
+        return NOW
+    instant = instants.read_instant(text)
+    if instant >= now:
+        return NOW
+    if instant < instants.EARLIEST:
+        return Moment(0, instant, urlencode({"as_of": rfc3339(instant)}))
+    return Moment(reader.ledger.store.position_at(micros(instant)), instant, urlencode({"as_of": rfc3339(instant)}))
+
+
+# -- who may see a page ----------------------------------------------------------------------------------------------
+
+
+def session_of(request: Request) -> Principal | None:
+    """The person of this browser's session."""
+    secret = request.cookies.get(SESSION_COOKIE)
+    return directory_of(request).session(secret, house_of(request).clock.now()) if secret else None
+
+
+def page_for(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]]:
+    """A page's dependency: the signed-in person, if the role is one of these. Forms check their token themselves.
+
+    Raises:
+        SignInNeeded: nobody is signed in; the page goes to the sign-in.
+        NotAllowed: another role; recorded.
+    """
+
+    async def dependency(request: Request) -> Principal:
+        principal = session_of(request)
+        if principal is None:
+            raise SignInNeeded("sign in first")
+        if principal.role not in roles:
+            await directory_of(request).refuse("role", f"{request.method} {request.scope['route'].path}", principal)
+            raise NotAllowed(_("your role, %s, may not do this") % words.word(words.ROLES, principal.role))
+        return principal
+
+    dependency.roles = roles  # type: ignore[attr-defined]  # read by the test that walks the role matrix
+    return dependency
+
+
+reading = page_for(READERS)
+working = page_for(WORKERS)
+auditing = page_for(AUDITORS)
+
+
+@contextmanager
+def reading_views(request: Request) -> Iterator[Reader]:
+    """A snapshot of the views for one page."""
+    views: Views = request.app.state.views
+    with views.reader() as reader:
+        yield reader
+
+
+# -- rendering -------------------------------------------------------------------------------------------------------
+
+
+@cache
+def digest_of_static() -> str:
+    """Changes whenever a file of `static` does: part of their address, so they may be kept for ever."""
+    digest = hashlib.sha256()
+    for file in sorted(STATIC.rglob("*")):
+        if file.is_file():
+            digest.update(file.relative_to(STATIC).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def static(name: str) -> str:
+    return f"/static/{digest_of_static()}/{name}"
+
+
+class _Immutable(StaticFiles):
+    """Files that never change under their address."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def mount_static(app: FastAPI) -> None:
+    """Serve the style sheet, the scripts and the mark."""
+    app.mount(f"/static/{digest_of_static()}", _Immutable(directory=STATIC), name="static")
+
+
+@cache
+def environment() -> Environment:
+    """The templates, compiled at first use and kept."""
+    made = Environment(
+        loader=FileSystemLoader(ROOM / "templates"), autoescape=True, auto_reload=False, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+    )
+    made.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    made.filters |= {
+        "shown": words.shown, "shown_lines": words.shown_lines, "lasting": instants.measure, "plain": words.plain, "initials": words.initials,
+        "number": _number, "segment": lambda text: quote(text, safe=""),
+    }
+    made.globals |= {
+        "static": static, "language": language.language, "word": words.word, "words": words, "time_tag": instants.time_tag,
+        "clock_tag": instants.clock_tag, "long_form": instants.long_form, "short_form": instants.short_form,
+        "for_input": instants.for_input, "presets": instants.presets, "many": instants.many, "zone": instants.ZONE_NAME,
+        "rfc3339": rfc3339,
+    }
+    return made
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def render(request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
+    """A page as a response, compressed where the browser takes it. Pages are never kept: they change and are personal."""
+    html = environment().get_template(template).render(values).encode("utf-8", "replace")
+    sent = {"Cache-Control": "no-store", "Vary": "Accept-Encoding", **(headers or {})}
+    if len(html) >= LEAST_COMPRESSED and "gzip" in request.headers.get("accept-encoding", ""):
+        html = gzip.compress(html, COMPRESSION, mtime=0)
+        sent["Content-Encoding"] = "gzip"
+    return Response(html, status, media_type="text/html", headers=sent)
+
+
+def go_to(address: str) -> Response:
+    """303: the form was taken, look there."""
+    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+class ConsoleRoute(APIRoute):
+    """A route whose errors are pages, and whose unknown visitors are sent to the sign-in."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def run(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except SignInNeeded:
+                return _to_sign_in(request)
+            except TocsinError as error:
+                return error_page(request, error)
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                return error_page(request, InvalidInput(str(first["loc"][-1]), first["msg"]))
+            except HTTPException as error:
+                return _error(request, error.status_code, str(error.detail), "")
+            except Exception as error:  # whatever it is: a person is looking
+                log.exception("a page failed", error=type(error).__name__)
+                return _error(request, 500, _("Something broke on our side"), _("It was logged. Nothing was changed by this request."))
+
+        return run
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.query_params.get("fragment"):
+        return Response(status_code=401, headers={"Cache-Control": "no-store"})
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else "/console"
+    return go_to(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/console" else SIGN_IN)
+
+
+def error_page(request: Request, error: TocsinError) -> Response:
+    """One of Tocsin's errors as a page."""
+    text = str(error)
+    match error:
+        case InvalidInput():
+            return _error(request, 422, _("A value is missing or wrong"), text)
+        case NotFound():
+            return _error(request, 404, _("There is no such thing here"), text)
+        case StaleVersion():
+            return _error(request, 412, _("Changed meanwhile"), text)
+        case Conflict():
+            return _error(request, 409, _("Not possible now"), text)
+        case NotAllowed():
+            return _error(request, 403, _("Not allowed"), text)
+        case TooLarge():
+            return _error(request, 413, _("Too large"), text)
+        case StoreUnavailable() | ViewBehind():
+            return _error(request, 503, _("Try again in a moment"), text, retry=True)
+    return _error(request, 409, _("Not possible now"), text)
+
+
+def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:
+    principal = session_of(request)
+    around = Frame(request, principal, house_of(request).clock.now(), name=principal.name) if principal else None
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if retry else {}
+    in_the_past = any(name in request.query_params for name in ("as_of", "as_of_position"))
+    return render(
+        request, "error.html", status=status, headers=headers, frame=around, title=title, text=text, code=status,
+        now_href=request.url.path if in_the_past else "",
+    )

@@ -1,0 +1,232 @@
+"""The queue page: what needs somebody, in the order in which it does, and why each row is there."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from markupsafe import Markup
+from starlette.responses import Response
+
+from api.access import Principal
+from api.console import instants, words
+from api.console.language import gettext as _
+from api.console.language import mark
+from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
+from engine.errors import InvalidInput
+from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, queue, tickets
+from projections.ticket_row import TicketRow
+from projections.views import Reader
+
+router = APIRouter(route_class=ConsoleRoute)
+
+ROWS: Final = 50
+ME: Final = "me"
+SORTS: Final = {
+    "priority": mark("Most urgent first"),
+    "newest": mark("Newest first"),
+    "updated": mark("Last changed first"),
+    "number": mark("By number"),
+    "service": mark("By service"),
+}
+# Address parameters that narrow the list, in the order in which they are shown.
+FILTERS: Final = ("kind", "priority", "service", "team", "assignee", "state", "meaning", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """A filter that is one click away."""
+
+    label: str
+    href: str
+    current: bool
+    count: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A ticket of a list, ready to be shown."""
+
+    number: str
+    href: str
+    kind: str
+    priority: str
+    title: str
+    why: Markup
+    service: str | None
+    service_href: str
+    state: str
+    firing: bool
+    assignee: str | None
+    team: str | None
+    team_href: str
+    opened_at: datetime
+    open_for: str
+    version: int
+    may_acknowledge: bool
+    done: bool
+
+
+def why_it_is_here(row: TicketRow) -> Markup:
+    """The second line of a row: by which rule, from how many alerts, waiting for whom."""
+    why, parts = row.why, []
+    if why.waiting_for:
+        parts.append(Markup("{} {}").format(_("waits for:"), words.shown(why.waiting_for)))
+    if row.kind == "request" and row.approved is False and row.meaning in ("new", "active", "waiting"):
+        parts.append(Markup("{}").format(_("waits for approval")))
+    if why.resolve_proposed:
+        parts.append(Markup("{}").format(_("its alerts ended: resolve it?")))
+    elif row.recovered and row.meaning in ("new", "active", "waiting"):
+        parts.append(Markup("{}").format(_("recovered, settling")))
+    if why.alerts_firing:
+        parts.append(Markup("{}").format(instants.many("%s alert firing", "%s alerts firing", why.alerts_firing)))
+        if why.alerts > why.alerts_firing:
+            parts.append(Markup("{}").format(_("of %s") % f"{why.alerts:,}"))
+    elif why.alerts:
+        parts.append(Markup("{}").format(instants.many("%s alert, ended", "%s alerts, all ended", why.alerts)))
+    if why.occurrences and why.occurrences > why.alerts:
+        parts.append(Markup("{}").format(instants.many("%s occurrence", "%s occurrences", why.occurrences)))
+    if why.rule:
+        parts.append(Markup("{} {}").format(_("opened by rule"), words.shown(f"“{why.rule}”")))
+    elif row.requester:
+        parts.append(Markup("{} {}").format(_("for") if row.kind == "request" else _("reported by"), words.shown(row.requester)))
+    if row.item:
+        parts.append(words.shown(row.item))
+    if not why.rule and row.channel:
+        parts.append(Markup("{} {}").format(_("by"), words.shown(row.channel)))
+    return Markup(" · ").join(parts)
+
+
+def shown_row(row: TicketRow, around: Frame) -> Row:
+    """A row of a list of tickets."""
+    ends = row.resolved_at or (None if row.meaning in ("new", "active", "waiting") else row.updated_at)
+    return Row(
+        number=row.number, href=around.carry(f"/console/tickets/{row.number}"), kind=row.kind, priority=row.priority,
+        title=row.title, why=why_it_is_here(row), service=row.service,
+        service_href=around.with_query(service=row.service) if row.service else "", state=row.state,
+        firing=row.alerts_firing > 0, assignee=row.assignee, team=row.team,
+        team_href=around.with_query(team=row.team) if row.team else "", opened_at=row.opened_at,
+        open_for=instants.span(((ends or _seen_at(around)) - row.opened_at).total_seconds()), version=row.version,
+        may_acknowledge=row.acknowledged_at is None and row.meaning in ("new", "active"), done=ends is not None,
+    )
+
+
+def _seen_at(around: Frame) -> datetime:
+    return around.moment.instant or around.now
+
+
+def filters_of(request: Request, principal: Principal) -> QueueFilter:
+    """The filter that an address asks for; `assignee=me` is whoever looks.
+
+    Raises:
+        InvalidInput: a value outside its closed set.
+    """
+    asked = {name: request.query_params.get(name) or None for name in FILTERS}
+    who = asked.pop("assignee")
+    assignee: UUID | str | None = principal.person if who == ME else who
+    if who not in (None, ME, NOBODY):
+        try:
+            assignee = UUID(who)
+        except ValueError:
+            raise InvalidInput("assignee", _("me, nobody or a person's id")) from None
+    return QueueFilter(
+        kind=asked["kind"], priority=asked["priority"], service=asked["service"], team=asked["team"], assignee=assignee,
+        state=asked["state"], meaning=asked["meaning"], source=asked["source"],
+    )
+
+
+def _pills(around: Frame, filters: QueueFilter, mine: bool) -> list[Pill]:
+    """The filters that are always there, and those in force that are not among them."""
+    clear = dict.fromkeys(FILTERS)
+    counts = around.counts.by_priority if around.counts and not around.moment.past else {}
+
+    def pill(label: str, current: bool, **values: str | None) -> Pill:
+        # A pill that is in force is a way back to all.
+        count = counts.get(values.get("priority") or "", 0)
+        return Pill(label, around.with_query(**{**clear, **({} if current else values)}), current, f"{count:,}" if count else "")
+
+    pills = [
+        pill(_("All open"), not any(around.kept.get(name) for name in FILTERS)),
+        *(pill(name, filters.priority == name, priority=name) for name in ("P1", "P2")),
+        pill(_("Mine"), mine, assignee=ME),
+        pill(_("Nobody's"), filters.assignee == NOBODY, assignee=NOBODY),
+        pill(_("Waiting"), filters.meaning == "waiting", meaning="waiting"),
+        pill(_("Incidents"), filters.kind == "incident", kind="incident"),
+        pill(_("Requests"), filters.kind == "request", kind="request"),
+    ]
+    for name, label in (("service", _("Service: %s")), ("team", _("Team: %s")), ("source", _("Source: %s"))):
+        value = getattr(filters, name)
+        if value:
+            pills.append(Pill(label % words.plain(value) + " ✕", around.with_query(**{name: None}), True))
+    if filters.priority in ("P3", "P4", "P5"):
+        pills.append(Pill(f"{filters.priority} ✕", around.with_query(priority=None), True))
+    if filters.state:
+        pills.append(Pill(f"{words.word(words.STATES, filters.state)} ✕", around.with_query(state=None), True))
+    return pills
+
+
+@router.get("/console")
+def queue_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
+    """The tickets that wait for somebody, now or as of an instant."""
+    with reading_views(request) as reader:
+        mine = request.query_params.get("assignee") == ME
+        around = frame(request, principal, reader, "mine" if mine else "queue")
+        filters = filters_of(request, principal)
+        sort = request.query_params.get("sort") or DEFAULT_SORT
+        if sort == "updated" and around.moment.past:
+            sort = DEFAULT_SORT
+        cursor = request.query_params.get("cursor") or None
+        found = queue(reader, filters=filters, sort=sort, as_of=around.moment.position, cursor=cursor, limit=ROWS)
+    narrowed = any(around.kept.get(name) for name in FILTERS)
+    sorts = {name: text for name, text in SORTS.items() if not (name == "updated" and around.moment.past)}
+    return render(
+        request, "queue_rows.html" if request.query_params.get("fragment") == "rows" else "queue.html", frame=around,
+        rows=[shown_row(row, around) for row in found.items], glance=around.counts,
+        pills=_pills(around, filters, mine), narrowed=narrowed, sorts=sorts, sort=sort, first=cursor is None,
+        services=sorted({row.service for row in found.items if row.service}),
+        teams=sorted({row.team for row in found.items if row.team}),
+        next_href=around.with_query(cursor=found.next) if found.next else None, first_href=around.with_query(),
+        all_href=around.with_query(**dict.fromkeys(FILTERS)), complete=found.next is None and cursor is None,
+    )
+
+
+@router.get("/console/requests")
+def requests_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
+    """All service requests, newest first, closed ones included."""
+    return _list_page(request, principal, "request", "requests")
+
+
+@router.get("/console/incidents")
+def incidents_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
+    """All incidents, newest first, closed ones included."""
+    return _list_page(request, principal, "incident", "")
+
+
+def _list_page(request: Request, principal: Principal, kind: str, here: str) -> Response:
+    with reading_views(request) as reader:
+        around = frame(request, principal, reader, here)
+        filters = filters_of(request, principal)
+        found = tickets(
+            reader, filters=replace(filters, kind=kind), as_of=around.moment.position,
+            cursor=request.query_params.get("cursor") or None, limit=ROWS,
+        )
+    meanings = {
+        "request": (("new", _("To approve or start")), ("active", _("Under way")), ("waiting", _("Waiting")), ("resolved", _("Fulfilled")), ("closed", _("Closed"))),
+        "incident": (("new", _("New")), ("active", _("Under way")), ("waiting", _("Waiting")), ("resolved", _("Resolved")), ("closed", _("Closed"))),
+    }[kind]
+    pills = [Pill(_("All"), around.with_query(meaning=None), not filters.meaning)]
+    pills += [
+        Pill(label, around.with_query(meaning=None if filters.meaning == name else name), filters.meaning == name)
+        for name, label in meanings
+    ]
+    return render(
+        request, "tickets.html", frame=around, kind=kind, rows=[shown_row(row, around) for row in found.items], pills=pills,
+        narrowed=bool(filters.meaning), next_href=around.with_query(cursor=found.next) if found.next else None,
+        first=not request.query_params.get("cursor"), first_href=around.with_query(),
+    )
+
+
+def known_teams(reader: Reader) -> list[str]:
+    """Teams that people belong to: whom a ticket may be given to."""
+    return [row[0] for row in reader.rows("SELECT DISTINCT team FROM people WHERE team IS NOT NULL ORDER BY team")]

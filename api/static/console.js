@@ -1,0 +1,48 @@
+// What improves pages that work without it: keys, live rows, the replay slider, relative times, forms that ask or send themselves.
+import { startKeys } from "./keys.js";
+import { startLive } from "./live.js";
+import { startReplay } from "./replay.js";
+import { keepTimes } from "./times.js";
+
+for (const element of document.querySelectorAll("[data-needs-script], .keys-button")) element.hidden = false;
+
+startKeys();
+keepTimes();
+startReplay(document.querySelector("[data-replay]"));
+for (const region of document.querySelectorAll("[data-live]")) startLive(region);
+
+// A panel closes when one goes elsewhere, and with Escape.
+document.addEventListener("click", (event) => {
+  for (const panel of document.querySelectorAll("details.menu[open]")) if (!panel.contains(event.target)) panel.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const panel = document.querySelector("details.menu[open]");
+  if (panel) {
+    panel.open = false;
+    panel.querySelector("summary").focus();
+  }
+});
+
+// The first field of a panel that opens is where one writes.
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches?.("details.menu[open]")) event.target.querySelector("textarea, input:not([type=hidden]), select")?.focus({ preventScroll: true });
+}, true);
+
+// A second click on a slow line must not send the form twice.
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  else event.target.dataset.sent = "1";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// What was just done is told once, not again after a reload.
+const address = new URL(location.href);
+if (address.searchParams.has("told")) {
+  address.searchParams.delete("told");
+  history.replaceState(history.state, "", address);
+}
+document.getElementById("obstacle")?.focus({ preventScroll: false });

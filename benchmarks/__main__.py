@@ -1,0 +1,31 @@
+"""`python -m benchmarks [NAME …]`: run the measurements (all by default) and print their figures.
+
+Load generator, server and database share this machine's cores, so figures are to be compared within one run only.
+"""
+
+import argparse
+import sys
+
+from benchmarks import intake, ledger, pages, views
+
+MEASUREMENTS = {"ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run}
+
+
+def main() -> None:
+    """Run what was named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}")
+    parser.add_argument("--closed", type=int, default=1_000_000, help="closed tickets of the large store of `pages`")
+    parser.add_argument("--open", type=int, default=100_000, help="open tickets of the large store of `pages`")
+    options = parser.parse_args()
+    unknown = set(options.names) - MEASUREMENTS.keys()
+    if unknown:
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    for name in options.names or MEASUREMENTS:
+        print(f"\n== {name}")
+        MEASUREMENTS[name](options)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
