@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import console, hooks, problem, records, reports, watch
 from api.door import house_of
+from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
 from api.scheduler import Scheduler
@@ -61,6 +62,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAP
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
+    app.add_middleware(FastLane)
     for module in (hooks, records, reports, watch, console):
         app.include_router(module.router)
     console.mount_static(app)

@@ -52,13 +52,12 @@ def _idempotency_key(request: Request) -> str | None:
 async def _sender(request: Request) -> Principal:
     """The monitor whose token this is (or an admin)."""
     principal = identify(request)
-    route = f"{request.method} {request.scope['route'].path}"
     if principal is None or principal.person is not None:
         if bearer(request):
-            await directory_of(request).refuse("unknown_token", route)
+            await directory_of(request).refuse("unknown_token", "intake")
         raise Unauthenticated("a source's token is needed: Authorization: Bearer …, basic auth password, or ?token=")
     if principal.role not in SENDERS:
-        await directory_of(request).refuse("role", route, principal)
+        await directory_of(request).refuse("role", "intake", principal)
         raise NotAllowed(f"the role {principal.role} may not deliver")
     return principal
 
@@ -108,7 +107,7 @@ async def hook(source: str, request: Request) -> Response:
     """Single object, array or NDJSON, in the format of the source's adapter. 202 once everything is stored."""
     principal = await _sender(request)
     if principal.role is Role.MONITOR and principal.source != source:
-        await directory_of(request).refuse("role", "POST /hooks/{source}", principal)
+        await directory_of(request).refuse("role", "intake", principal)
         raise NotAllowed(f"this token is for the source {principal.source}, not {source}")
     receipt = await _receive(request, source)
     answer = {"delivery": str(receipt.delivery), "observations": [_said(event) for event in receipt.monitoring_events]}
@@ -148,7 +147,7 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
         return _pagerduty_problem(413, [f"the event is larger than {PAGERDUTY_MAX_BYTES} bytes"])
     source = _source_of_routing_key(request, body)
     if source is None:
-        await directory_of(request).refuse("unknown_token", f"POST {request.scope['route'].path}")
+        await directory_of(request).refuse("unknown_token", "intake")
         return _pagerduty_problem(400, ["'routing_key' is missing, or is no key that is registered here"])
     house = house_of(request)
     content_type = request.headers.get("content-type", "")
