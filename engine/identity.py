@@ -5,6 +5,7 @@ The parts are length-prefixed before hashing, so ("a", "bc") and ("ab", "c") can
 
 import hashlib
 import os
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -52,6 +53,7 @@ class NewIds:
         return UUID(int=number)
 
 
+@lru_cache(maxsize=16_384)  # asked again with every repeat
 def alert_id(source: str, dedup_key: str) -> UUID:
     return stream_id("alert", source, dedup_key)
 

@@ -35,6 +35,8 @@ A = TypeVar("A", bound=Aggregate)
 MOST_IN_A_BATCH: Final = 256
 MOST_WAITING: Final = 8_192
 MOST_CACHED: Final = 20_000
+# Facts of the last commits that are kept as they are; a delivery weighs as much as its monitoring events.
+MOST_FRESH: Final = 6_000
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +179,8 @@ class Ledger:
         self.store, self.vault, self.clock = store, vault, clock
         self.codec = Codec(vault)
         self.ids = NewIds()
+        self._fresh: dict[int, Fact] = {}
+        self._weight = 0
         self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._batch = _Batch(now=clock.now())
@@ -236,6 +240,9 @@ class Ledger:
 
     def fact(self, row: Row) -> Fact:
         """A stored row as a fact."""
+        fresh = self._fresh.get(row.position)
+        if fresh is not None:
+            return fresh
         stream_id = UUID(bytes=row.stream)
         return Fact(
             stream_id=stream_id, version=row.version, event=self.codec.decode(row.type, row.state, stream_id, row.version),
@@ -339,11 +346,21 @@ class Ledger:
             outcomes = [(waiting, None, refusal) for waiting in batch]
         else:
             self.last_position = self.reached
+            self._remember()
             self._trim()
             self._tell()
         with self._waiting_lock:
             self._waiting -= len(batch)
         _answer(outcomes)
+
+    def _remember(self) -> None:
+        """Keep the facts of the last commits as they are, so that the views need not decode what was just encoded."""
+        for fact in self._batch.facts:
+            self._fresh[fact.position] = fact
+            self._weight += _weight(fact)
+        while self._weight > MOST_FRESH:
+            position = next(iter(self._fresh))
+            self._weight -= _weight(self._fresh.pop(position))
 
     def _tell(self) -> None:
         for listener in self._listeners:
@@ -394,6 +411,7 @@ class Ledger:
     def _stage(self, work: Work, rows: list[Row]) -> None:
         batch = self._batch
         batch.rows += rows
+        batch.facts += work.journal.facts
         for fact in work.journal.facts:
             batch.touched.add(fact.stream_id)
             self._index(fact)
@@ -439,6 +457,10 @@ class Ledger:
 
 # What is read again and again. Deliveries, persons and tokens are read once or rarely.
 CACHED_KINDS: Final = frozenset({"alert", "correlation", "incident", "request", "source", "rule", Timer.KIND})
+
+
+def _weight(fact: Fact) -> int:
+    return 1 + len(getattr(fact.event, "monitoring_events", ()))
 
 
 def _answer(outcomes: Sequence[tuple[_Waiting, Any, BaseException | None]]) -> None:

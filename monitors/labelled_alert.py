@@ -26,14 +26,36 @@ class Labels(NamedTuple):
     sender: str | None
 
 
+MOST_KNOWN: Final = 4_096
+_KNOWN: dict[tuple[str, str, tuple[str, ...]], Labels] = {}
+
+
 def read_labels(value: object, path: str, profile: SourceProfile) -> Labels:
     """The labels as text, empty and null ones dropped, and the identity that they make.
+
+    A source repeats the same label sets for hours, so the last few thousand are remembered.
 
     Raises:
         MalformedDelivery: no object, no label at all, or a value that is no scalar (422).
     """
+    members = read_object(value, path, what="an object of labels")
+    try:
+        # No text holds a NUL (the reader refuses it), so no two sets of texts look alike.
+        key = ("\0".join(members), "\0".join(members.values()), profile.ignored_labels)
+    except TypeError:  # a value that is no text
+        return _labels(members, path, profile)
+    known = _KNOWN.get(key)
+    if known is None:
+        known = _labels(members, path, profile)
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = known
+    return known
+
+
+def _labels(members: Mapping[str, object], path: str, profile: SourceProfile) -> Labels:
     names = {}
-    for name, label in read_object(value, path, what="an object of labels").items():
+    for name, label in members.items():
         text = label if type(label) is str else _label_text(label, path, name)
         if text:
             names[name] = text
