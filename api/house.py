@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -10,9 +11,10 @@ import structlog
 
 from api.access import Directory
 from api.settings import BadSettings, Settings
-from engine.clock import Clock, SimulatedClock, SystemClock, from_micros
+from engine.clock import MAX_DRIFT_SECONDS, Clock, SimulatedClock, SystemClock, from_micros, rfc3339
 from engine.errors import TocsinError
 from engine.identity import rule_id, source_id
+from engine.installation import INSTALLATION, ClockAccepted, Installation
 from engine.ledger import Ledger, Unit, Work
 from engine.rule import REFERENCE, Rule
 from engine.source import Source, SourceAdded
@@ -22,6 +24,7 @@ from monitors.intake import Intake
 from monitors.integrations.registry import ADAPTERS
 
 ADMIN_LOGIN: Final = "admin"
+CLOCK_ACCEPTED: Final = "clock_accepted"
 REAL: Final = "real"
 SIMULATED: Final = "simulated"
 
@@ -47,7 +50,34 @@ class House:
     store_id: str
     first_admin: tuple[str, str] | None = None
     new_key: Path | None = None
+    clock_accepted: str | None = None
     closed: bool = field(default=False)
+
+    def clock_trouble(self) -> str | None:
+        """What is wrong with the wall clock; None where it can be followed. Follows a step that an operator has accepted."""
+        accepted = self.store.meta(CLOCK_ACCEPTED)
+        if accepted != self.clock_accepted:
+            self.clock_accepted = accepted
+            self.clock.accept()
+        drift = self.clock.drift_seconds()
+        if abs(drift) > MAX_DRIFT_SECONDS:
+            return f"the wall clock was stepped by {drift:.0f} s; if it is right now: tocsin clock accept"
+        behind = (from_micros(self.store.head().recorded_at) - self.clock.now()).total_seconds()
+        if behind > MAX_DRIFT_SECONDS and accepted is None:
+            return f"the wall clock is {behind:.0f} s behind the log; if it is right now: tocsin clock accept"
+        return None
+
+    def accept_clock(self) -> None:
+        """Record that the wall clock is right as it is; every process of this store follows it within seconds."""
+        wall = datetime.now(UTC)
+        head = from_micros(self.store.head().recorded_at)
+
+        def decide(work: Work) -> None:
+            event = ClockAccepted(wall=wall, drift_seconds=(wall - head).total_seconds())
+            work.load(Installation, INSTALLATION).record(event)
+            work.after.append(lambda store: store.set_meta(CLOCK_ACCEPTED, rfc3339(wall)))
+
+        self.ledger.run(Unit(decide, actor="tocsin"))
 
     def close(self) -> None:
         """Finish what waits and close the files."""
@@ -94,7 +124,10 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         ledger.run(Unit(lambda work: _found(work, str(store_id), clock), actor="tocsin"))
         store_id = store.meta("store_id") or store_id
     ledger.run(Unit(_default_sources, actor="tocsin"))
-    house = House(settings, clock, store, vault, ledger, Intake(ledger), directory, store_id, new_key=new_key)
+    house = House(
+        settings, clock, store, vault, ledger, Intake(ledger), directory, store_id, new_key=new_key,
+        clock_accepted=store.meta(CLOCK_ACCEPTED),
+    )
     if fresh and first_admin and not store.accounts():
         password = secrets.token_urlsafe(12)
         directory.open_account(login=ADMIN_LOGIN, name="Administrator", role="admin", password=password)

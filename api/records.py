@@ -68,7 +68,18 @@ class StrictRoute(APIRoute):
         return strict
 
 
-router = APIRouter(prefix="/api/v1", tags=["records"], route_class=StrictRoute, responses=PROBLEMS)
+
+
+
+def only_recorded(basis: Annotated[str, Query(description="`occurred` exists for history and measures only")] = "recorded") -> None:
+    """Raises: NoSuchBasis: these views know what was recorded, not when it was true."""
+    if basis != "recorded":
+        raise NoSuchBasis(f"basis: expected recorded; this view can't be asked by {basis}")
+
+
+router = APIRouter(
+    prefix="/api/v1", tags=["records"], route_class=StrictRoute, responses=PROBLEMS, dependencies=[Depends(only_recorded)]
+)
 
 Reads = Annotated[Principal, Depends(allow(READERS))]
 Writes = Annotated[Principal, Depends(allow(WORKERS))]
@@ -77,12 +88,6 @@ Administers = Annotated[Principal, Depends(allow(ADMINS))]
 AsOf = Annotated[str | None, Query(description="what was known at this instant (RFC 3339), or at this log position")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]
-
-
-def only_recorded(basis: Annotated[str, Query(description="`occurred` exists for the measures only")] = "recorded") -> None:
-    """Raises: NoSuchBasis: this view knows what was recorded, not when it was true."""
-    if basis != "recorded":
-        raise NoSuchBasis(f"basis: expected recorded; this view can't be asked by {basis}")
 
 
 def page_of(page: Page[Any]) -> dict[str, Any]:
@@ -133,9 +138,7 @@ def person_of(request: Request, field: str, handle: str) -> UUID:
 # -- tickets -----------------------------------------------------------------------------------------------------------
 
 
-@router.get(
-    "/queue", tags=["views"], summary="What needs somebody, now or as of an instant", dependencies=[Depends(only_recorded)]
-)
+@router.get("/queue", tags=["views"], summary="What needs somebody, now or as of an instant")
 async def work_queue(
     request: Request, _: Reads, filters: Filters, as_of: AsOf = None, sort: str = queue_page.DEFAULT_SORT, cursor: Cursor = None,
     limit: Limit = 50,

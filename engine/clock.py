@@ -1,16 +1,20 @@
 """The only place that reads a clock. Everything else is handed an instant.
 
-A process's clock is wall time at start plus monotonic time, so that a step of the wall clock never reaches the log;
-`drift_seconds` says how far the two have come apart (over 60 s `/readyz` turns red).
+A process's clock is wall time at start plus monotonic time. It follows small corrections of the wall clock slowly; a step of
+over 60 s is not followed, turns `/readyz` red, and is accepted only by `tocsin clock accept`, which is an event.
 """
 
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 # An event has no time until the ledger stamps it under the append lock.
 UNSTAMPED: Final = datetime.min.replace(tzinfo=UTC)
 MAX_DRIFT_SECONDS: Final = 60.0
+SLEW: Final = 0.0005  # seconds a second: as the kernel slews, so intervals stay true to half a thousandth
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -22,22 +26,42 @@ class Clock(Protocol):
 
     def drift_seconds(self) -> float: ...
 
+    def accept(self) -> None: ...
+
 
 class SystemClock:
-    """Wall time at start, carried on by the monotonic clock."""
+    """Wall time at start, carried on by the monotonic clock and slewed to the wall clock.
+
+    Args:
+        wall, monotonic: seconds since 1970, and seconds since whenever; for tests.
+    """
 
     simulated = False
 
-    def __init__(self) -> None:
-        self._origin = datetime.now(UTC)
-        self._monotonic = time.monotonic()
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._lock = threading.Lock()
+        self._offset = wall() - monotonic()
+        self._slewed_at = monotonic()
 
     def now(self) -> datetime:
-        return self._origin + timedelta(seconds=time.monotonic() - self._monotonic)
+        with self._lock:
+            here = self._monotonic()
+            drift = self._wall() - here - self._offset
+            if abs(drift) <= MAX_DRIFT_SECONDS:
+                most = max(0.0, here - self._slewed_at) * SLEW
+                self._offset += min(most, max(-most, drift))
+            self._slewed_at = here
+            return _EPOCH + timedelta(seconds=here + self._offset)
 
     def drift_seconds(self) -> float:
         """Wall clock minus this clock."""
-        return (datetime.now(UTC) - self.now()).total_seconds()
+        return self._wall() - self._monotonic() - self._offset
+
+    def accept(self) -> None:
+        """Follow the wall clock to wherever it was stepped."""
+        with self._lock:
+            self._offset = self._wall() - self._monotonic()
 
 
 class SimulatedClock:
@@ -60,6 +84,9 @@ class SimulatedClock:
     def drift_seconds(self) -> float:
         return 0.0
 
+    def accept(self) -> None:
+        """It has no wall clock to follow."""
+
     def set(self, instant: datetime) -> None:
         """Move to `instant`; a running clock goes on from there."""
         self._origin, self._monotonic = instant.astimezone(UTC), time.monotonic()
@@ -76,9 +103,6 @@ def micros(instant: datetime) -> int:
 
 def from_micros(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rfc3339(instant: datetime) -> str:

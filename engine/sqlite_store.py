@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 SCHEMA_VERSION: Final = "1"
 BUSY_SECONDS: Final = 10.0
+WRITER_CACHE_KIB: Final = 16_000  # what a batch touches of the indexes should stay in memory
+READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
 CHECKPOINT_COMMITS: Final = 256
 _ASK_AGAIN: Final = -2  # never a data_version: the next `begin` reads the head and the others' streams anew
 
@@ -83,7 +85,7 @@ class SqliteStore:
         self._data_version = -1
         self._head = self._committed = Head(0, 0)
         self._last: Row | None = None
-        self._writer = self._connect()
+        self._writer = self._connect(WRITER_CACHE_KIB)
         path.chmod(0o600)
         self._writer.executescript(SCHEMA)
         self._unmoved = 0
@@ -92,12 +94,12 @@ class SqliteStore:
         self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpointer", daemon=True)
         self._checkpointer.start()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int = READER_CACHE_KIB) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL, said explicitly: a build's default may be NORMAL, which loses acknowledged commits on power loss.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         # Moving the write-ahead log into the file is the checkpointer's work, beside the commits and not inside them.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     for name, group, text in (
         ("source", sources, "Configured senders."), ("token", tokens, "Credentials of programs and monitors."),
         ("user", users, "People who may sign in."), ("rules", rules, "Which alerts open incidents."),
+        ("clock", clock, "The wall clock, when it was stepped."),
     ):
         app.add_typer(group, name=name, help=text, no_args_is_help=True)
 
@@ -68,6 +69,7 @@ sources = typer.Typer()
 tokens = typer.Typer()
 users = typer.Typer()
 rules = typer.Typer()
+clock = typer.Typer()
 
 
 @sources.command("add")
@@ -210,3 +212,16 @@ def read_rule(file: Path) -> TicketRule:
         return msgspec.convert(content, TicketRule)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(file), str(error)) from error
+
+
+@clock.command("accept")
+def accept_clock(data: DataOption = None) -> None:
+    """Say that the wall clock is right although it was stepped; an event."""
+    with opened(data, must_exist=True) as house:
+        house.accept_clock()
+    out.print("accepted")
+
+
+@clock.callback()
+def about_the_clock() -> None:
+    """The wall clock, when it was stepped."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.access import Principal
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, auditing, frame, reading_views, render
+from api.console.telling import sentence_of
 from api.console.ticket import raw_json
 from engine.errors import InvalidInput
 from projections.history_page import HistoryItem, items
@@ -22,7 +23,10 @@ STRETCH: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One event of the log."""
+
     item: HistoryItem
+    sentence: str
     raw: str
 
 
@@ -37,8 +41,9 @@ def log_page(request: Request, principal: Annotated[Principal, Depends(auditing)
         head = reader.at(around.moment.position)
         upto = min(int(asked), head) if asked else head
         stored = reader.ledger.store.log(max(0, upto - STRETCH), STRETCH, upto=upto)[-ROWS:]
-        told = items(reader, [reader.ledger.fact(row) for row in stored], _)
-    rows = [Row(item, raw_json(item)) for item in reversed(told)]
+        facts = [reader.ledger.fact(row) for row in stored]
+        told = items(reader, facts, _)
+    rows = [Row(item, sentence_of(fact, item), raw_json(item)) for fact, item in zip(reversed(facts), reversed(told), strict=True)]
     older = rows[-1].item.position - 1 if rows else 0
     return render(
         request, "log.html", frame=around, rows=rows, head=head, older_href=around.with_query(upto=str(older)) if older > 0 else None,

@@ -35,11 +35,6 @@ def ngettext(singular: str, plural: str, number: int) -> str:
     return _catalogue(_chosen.get()).ngettext(singular, plural, number)
 
 
-def pgettext(context: str, message: str) -> str:
-    """For a word that means different things in different places (`open` the state, `open` the command)."""
-    return _catalogue(_chosen.get()).pgettext(context, message)
-
-
 def mark(message: str) -> str:
     """Names a message for the catalogue where it is only translated later (in a table of constants)."""
     return message

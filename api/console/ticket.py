@@ -17,6 +17,7 @@ from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
 from api.console.work_queue import known_teams
 from api.door import directory_of
+from engine.clock import rfc3339
 from engine.errors import NotFound
 from engine.incident import RESOLUTION_CODES
 from engine.request import ServiceRequest
@@ -110,7 +111,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
     fragment = request.query_params.get("fragment")
     return render(
         request, "ticket_parts.html" if fragment else "ticket.html", status=obstacle.status if obstacle else 200, frame=around,
-        row=row, lines=[_line(item, row, around) for item in reversed(seen)], replay=_replay(around, events, seen),
+        row=row, lines=[_line(item, row, around) for item in reversed(seen)], replay=_replay(around, row, events, seen),
         complete=complete, alerts=members, changes=[(change, _before(change.occurred_at, row.opened_at)) for change in changed[:MOST_CHANGES]],
         legal=legal, obstacle=obstacle, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
@@ -182,14 +183,17 @@ def raw_json(item: HistoryItem) -> str:
     """The event as the log has it, for eyes."""
     envelope: dict[str, Any] = {
         "position": item.position, "type": item.type, "stream": str(item.stream), "version": item.version,
-        "recorded_at": item.recorded_at, "actor": (item.actor_id and f"{item.actor_kind}:{item.actor_id}") or item.actor_kind,
+        "recorded_at": rfc3339(item.recorded_at), "actor": (item.actor_id and f"{item.actor_kind}:{item.actor_id}") or item.actor_kind,
         "cause": item.cause, "data": item.data,
     }
     text = msgspec.json.format(msgspec.json.encode(envelope), indent=2).decode()
     return "".join(character if character == "\n" else words.plain(character) for character in text) if not text.isascii() else text
 
 
-def _replay(around: Frame, events: Sequence[HistoryItem], seen: Sequence[HistoryItem]) -> Replay | None:
+def _replay(around: Frame, row: TicketRow, events: Sequence[HistoryItem], seen: Sequence[HistoryItem]) -> Replay | None:
+    # What led to its opening belongs to the timeline, but there was no ticket yet that could be shown.
+    opening = next((item.position for item in events if item.stream == row.id and item.version == 1), 0)
+    events, seen = ([item for item in some if item.position >= opening] for some in (events, seen))
     if len(events) < 2 or not seen:
         return None
     count, at = len(events), len(seen)

@@ -14,6 +14,7 @@ from api.console import words
 from api.console.language import gettext as _
 from api.console.language import mark
 from api.console.layout import ConsoleRoute, frame, reading, reading_views, render
+from api.console.telling import sentence_of
 from api.console.ticket import raw_json
 from engine.delivery import DeliveryReceived
 from engine.errors import InvalidInput, NotFound
@@ -119,15 +120,10 @@ def _fact(reader: Reader, reference: str) -> Fact | None:
 def _steps(reader: Reader, facts: list[Fact]) -> list[Step]:
     steps = []
     for fact, item in zip(facts, items(reader, facts, _), strict=True):
-        title, href = words.shown(item.summary), ""
+        title, href = words.shown(sentence_of(fact, item)), ""
         if item.text is not None:
             title = Markup("{}: {}").format(words.shown(item.summary), words.shown_lines(item.text))
         if isinstance(fact.event, DeliveryReceived):
-            count = len(fact.event.monitoring_events)
-            title = words.shown(
-                (_("Delivery of %(source)s with %(count)s observations") if count != 1 else _("Delivery of %(source)s with one observation"))
-                % {"source": fact.event.source, "count": count}
-            )
             href = f"/console/deliveries/{fact.stream_id}"
         rule = getattr(fact.event, "rule", None)
         version = getattr(fact.event, "rule_version", None)

@@ -79,10 +79,10 @@ def why_it_is_here(row: TicketRow) -> Markup:
         parts.append(Markup("{}").format(_("its alerts ended: resolve it?")))
     elif row.recovered and row.meaning in ("new", "active", "waiting"):
         parts.append(Markup("{}").format(_("recovered, settling")))
-    if why.alerts_firing:
+    if why.alerts > why.alerts_firing > 0:
+        parts.append(Markup("{}").format(_("%(firing)s of %(all)s alerts firing") % {"firing": f"{why.alerts_firing:,}", "all": f"{why.alerts:,}"}))
+    elif why.alerts_firing:
         parts.append(Markup("{}").format(instants.many("%s alert firing", "%s alerts firing", why.alerts_firing)))
-        if why.alerts > why.alerts_firing:
-            parts.append(Markup("{}").format(_("of %s") % f"{why.alerts:,}"))
     elif why.alerts:
         parts.append(Markup("{}").format(instants.many("%s alert, ended", "%s alerts, all ended", why.alerts)))
     if why.occurrences and why.occurrences > why.alerts:

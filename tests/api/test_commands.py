@@ -98,7 +98,7 @@ def test_a_stale_version_is_told_what_changed(client: TestClient, headers: Heade
     assert answer.status_code == 412
     assert [change["type"] for change in answer.json()["changes"]] == ["ticket.acknowledged.v1"]
     assert act(client, headers, number, "hold", {"reason": "lunch"}, **{"If-Match": '"2"'}).status_code == 200
-    assert act(client, headers, number, "resume", **{"If-Match": "yesterday's"}).status_code == 422
+    assert act(client, headers, number, "resume", None, **{"If-Match": "yesterday's"}).status_code == 422
 
 
 def test_of_writers_on_one_version_exactly_one_wins(client: TestClient, headers: Headers, house: House) -> None:

@@ -1,0 +1,67 @@
+"""Sentences for events that belong to no ticket: what a log or a chain of causes shows besides `projections/words.py`."""
+
+from typing import Final
+
+from api.console import words
+from api.console.instants import many
+from api.console.language import gettext as _
+from api.console.language import mark
+from engine.change import ChangeRecorded
+from engine.delivery import DeliveryReceived, DeliveryRejected
+from engine.event import Event, Fact
+from engine.person import (
+    AccessRefused,
+    AccountOpened,
+    BodyRead,
+    PasswordChanged,
+    PersonRegistered,
+    RoleChanged,
+    SignedIn,
+    SignedOut,
+    TokenCreated,
+    TokenRevoked,
+)
+from engine.rule import RulePublished
+from engine.source import SourceAdded
+from projections.history_page import HistoryItem
+
+_REFUSALS: Final = {
+    "bad_credentials": mark("wrong name or password"), "too_many_attempts": mark("too many tries"),
+    "role": mark("the role may not do it"), "unknown_token": mark("unknown token"),
+}
+_PLAIN: Final[dict[type[Event], str]] = {
+    SignedIn: mark("Signed in"), SignedOut: mark("Signed out"), PasswordChanged: mark("A new password was set"),
+    TokenRevoked: mark("A token was revoked"), PersonRegistered: mark("A person was registered"),
+}
+
+
+def sentence_of(fact: Fact, item: HistoryItem) -> str:
+    """What happened, in one line; names of others are shown as they are and must be escaped."""
+    event = fact.event
+    plain = _PLAIN.get(type(event))
+    if plain is not None:
+        return _(plain)
+    match event:
+        case DeliveryReceived():
+            said = many("%s observation", "%s observations", len(event.monitoring_events))
+            return _("Delivery of %(source)s: %(said)s") % {"source": event.source, "said": said}
+        case DeliveryRejected():
+            return _("Delivery of %(source)s rejected: %(path)s") % {"source": event.source, "path": event.path}
+        case AccountOpened():
+            return _("An account was opened: %s") % words.word(words.ROLES, event.role)
+        case RoleChanged():
+            return _("The role is %s now") % words.word(words.ROLES, event.role)
+        case TokenCreated():
+            whose = event.source or words.word(words.ROLES, event.role)
+            return _("A token was made for %s") % whose
+        case AccessRefused():
+            return _("Turned away: %(reason)s, %(route)s") % {"reason": words.word(_REFUSALS, event.reason), "route": event.route}
+        case BodyRead():
+            return _("The exact bytes of a delivery were read")
+        case SourceAdded():
+            return _("Source %s was configured") % event.name
+        case RulePublished():
+            return _("Rule “%(rule)s” was published, version %(version)s") % {"rule": event.rule.name, "version": event.rule.version}
+        case ChangeRecorded():
+            return _("%(number)s was told of: %(title)s") % {"number": event.number, "title": event.title}
+    return item.summary

@@ -1,0 +1,41 @@
+"""Every text of the console goes through the catalogue, and the catalogue is that of the present texts."""
+
+import re
+from pathlib import Path
+
+from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_mapping_cfg
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parents[2]
+LOCALE = ROOT / "api" / "locale"
+TEMPLATES = ROOT / "api" / "templates"
+KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None, "translate": None, "many": (1, 2)}
+# Names, units and signs that are the same in every language.
+UNTRANSLATED = re.compile(r"(· )?Tocsin|REQ-|INC-1|[·–—▲‹›✕×→↗?,:.…0()\s]+|UTC|tocsin source add|/[\w/]*|Europe/\w+|(enter|[a-zA-Z?.\[\]])")
+
+
+def test_the_catalogue_holds_the_present_texts() -> None:
+    with (LOCALE / "babel.cfg").open() as config:
+        methods, options = parse_mapping_cfg(config)  # type: ignore[no-untyped-call]  # babel types it in part
+    found = {
+        message[0] if isinstance(message, tuple) else message
+        for *_, message, _comments, _context in extract_from_dir(ROOT, methods, options, keywords=KEYWORDS, directory_filter=ours)
+    }
+    with (LOCALE / "tocsin.pot").open("rb") as file:
+        template = {message.id[0] if isinstance(message.id, tuple) else message.id for message in read_po(file) if message.id}
+    assert found == template, "run the commands in api/locale/babel.cfg"
+
+
+def ours(folder: object) -> bool:
+    return Path(str(folder)).relative_to(ROOT).parts[:1] in ((), ("api",), ("projections",))
+
+
+def test_the_templates_hold_no_text_that_is_not_translated() -> None:
+    loose = []
+    for file in sorted(TEMPLATES.rglob("*.html")):
+        source = re.sub(r"{%-?\s*trans\b.*?endtrans\s*-?%}", "", file.read_text(), flags=re.DOTALL)
+        source = re.sub(r"{{.*?}}|{%.*?%}|{#.*?#}", "\x00", source, flags=re.DOTALL)
+        source = re.sub(r"<[^>]*>", "\x00", source)
+        loose += [(file.name, text.strip()) for text in source.split("\x00") if text.strip() and not UNTRANSLATED.fullmatch(text.strip())]
+    assert loose == []
