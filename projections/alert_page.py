@@ -12,7 +12,7 @@ from engine.clock import from_micros
 from engine.delivery import DeliveryReceived, Disposition
 from engine.errors import InvalidInput
 from engine.ledger import Ledger
-from projections.alerts import _COLUMNS, _EPISODE_COLUMNS, SEVERITIES, TRANSITIONS, AlertFold, Episode
+from projections.alerts import COLUMNS, EPISODE_COLUMNS, SEVERITIES, TRANSITIONS, AlertFold, Episode
 from projections.deliveries import CODES
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.views import Reader
@@ -127,7 +127,7 @@ def alerts(
     if at != reader.position:
         return _past_page(reader, filters, incident, at, before, limit)
     sql = (
-        f"SELECT {', '.join(_COLUMNS)} FROM alerts WHERE number IS NOT NULL AND alert < :before{filters.where()} "
+        f"SELECT {', '.join(COLUMNS)} FROM alerts WHERE number IS NOT NULL AND alert < :before{filters.where()} "
         "ORDER BY alert DESC LIMIT :count"
     )
     rows = reader.rows(sql, {**filters.values(incident), "before": before, "count": limit + 1})
@@ -159,7 +159,7 @@ def _past_page(reader: Reader, filters: AlertFilter, incident: bytes | None, at:
 def alert(reader: Reader, number: str, *, as_of: int | None = None) -> AlertRow | None:
     """One alert by its number; None where it was not listed by then."""
     at = reader.at(as_of)
-    found = reader.row(f"SELECT {', '.join(_COLUMNS)} FROM alerts WHERE number = :number AND listed <= :at", {"number": number, "at": at})
+    found = reader.row(f"SELECT {', '.join(COLUMNS)} FROM alerts WHERE number = :number AND listed <= :at", {"number": number, "at": at})
     if found is None:
         return None
     past = at != reader.position
@@ -204,7 +204,7 @@ def _row(reader: Reader, fold: AlertFold, at: int, most: int, *, past: bool = Fa
     reported_at: int | None = None
     counts = {opening: number for opening, (number, _, _) in reports.items()}
     if past:
-        counts[fold.opened], seen = _occurrences_at(reader, fold, at, counts)
+        counts[fold.opened], seen = _occurrences_at(reader, fold, at)
         if seen is not None:
             title, reported_at = _title_at(reader, seen) or title, _recorded_at(reader, seen[0])
     elif fold.opened in reports:
@@ -234,13 +234,13 @@ def _episodes(reader: Reader, fold: AlertFold, most: int, *, past: bool) -> list
     if past:
         return sorted(fold.episodes.values(), key=lambda episode: episode.episode)[-most:]
     rows = reader.rows(
-        f"SELECT {', '.join(_EPISODE_COLUMNS)} FROM episodes WHERE alert = :alert ORDER BY episode DESC LIMIT :most",
-        {"alert": fold.id.bytes, "most": most},
+        f"SELECT {', '.join(EPISODE_COLUMNS)} FROM episodes WHERE alert = :alert ORDER BY episode DESC LIMIT :most",
+        {"alert": fold.alert, "most": most},
     )
     return [Episode.from_row(row) for row in rows]
 
 
-def _occurrences_at(reader: Reader, fold: AlertFold, at: int, final: dict[int, int]) -> tuple[int, tuple[int, int] | None]:
+def _occurrences_at(reader: Reader, fold: AlertFold, at: int) -> tuple[int, tuple[int, int] | None]:
     """(monitoring events of the present episode by a position, place of the latest). Those of earlier ones are final."""
     values = {"alert": fold.id.bytes, "at": at, "opened": CODES[Disposition.OPENED], "repeated": CODES[Disposition.REPEATED]}
     opened = reader.row(
@@ -249,7 +249,12 @@ def _occurrences_at(reader: Reader, fold: AlertFold, at: int, final: dict[int, i
     )
     assert opened is not None
     if opened[0] > fold.opened:
-        return final.get(fold.opened, 0), None
+        # The position lies within a commit whose delivery opens a later episode too: this one's count is final already.
+        report = reader.row(
+            "SELECT number, position, place FROM alert_reports WHERE alert = :alert AND opening = :opening",
+            {"alert": fold.id.bytes, "opening": fold.opened},
+        )
+        return (0, None) if report is None else (report[0], (report[1], report[2]))
     if opened[0] < fold.opened or opened[1] is None:
         return 0, None
     place = reader.row(
@@ -290,7 +295,7 @@ def _recorded_at(reader: Reader, position: int) -> int | None:
 def _with_text(reader: Reader, row: AlertRow, fold: AlertFold, at: int) -> AlertRow:
     """`row` with what the latest report said."""
     if at != reader.position:
-        _, place = _occurrences_at(reader, fold, at, {})
+        _, place = _occurrences_at(reader, fold, at)
     else:
         found = reader.row(
             "SELECT position, place FROM alert_reports WHERE alert = :alert AND opening = :opening",

@@ -55,13 +55,11 @@ CREATE TABLE alerts (
     episode      INTEGER NOT NULL,         -- the present (or last) one
     opened       INTEGER NOT NULL          -- how many episodes were seen opening
 );
-CREATE INDEX alerts_listed ON alerts (alert) WHERE number IS NOT NULL;                       -- the list, newest first
 CREATE INDEX alerts_firing ON alerts (alert) WHERE firing = 1 AND number IS NOT NULL;        -- what fires
 CREATE INDEX alerts_by_service ON alerts (service, alert) WHERE number IS NOT NULL;          -- the list of a service
-CREATE INDEX alerts_by_source ON alerts (source, alert) WHERE number IS NOT NULL;            -- the list of a source
 CREATE INDEX alerts_by_incident ON alerts (incident, alert) WHERE incident IS NOT NULL;      -- the list of an incident
 CREATE TABLE episodes (
-    alert        BLOB    NOT NULL,
+    alert        INTEGER NOT NULL,
     episode      INTEGER NOT NULL,         -- counted from 1 in the order of the log
     began        INTEGER NOT NULL,         -- position of the event that opened it
     opening      INTEGER,                  -- the how-maniest that was seen opening; NULL: missed
@@ -88,11 +86,11 @@ CREATE TABLE incident_occurrences (incident BLOB PRIMARY KEY, number INTEGER NOT
 CREATE TABLE alert_totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;    -- firing
 """
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "alert", "id", "number", "listed", "source", "dedup_key", "title", "severity", "service", "resource", "firing", "stale",
     "acknowledged", "started_at", "ended_at", "incident", "episode", "opened",
 )
-_EPISODE_COLUMNS: Final = (
+EPISODE_COLUMNS: Final = (
     "alert", "episode", "began", "opening", "started_at", "ended_at", "ended", "cause", "severity", "acknowledged", "incident",
 )
 
@@ -110,7 +108,7 @@ class Episode:
         self.acknowledged = False
         self.incident: bytes | None = None
 
-    def row(self, alert: bytes) -> tuple[Any, ...]:
+    def row(self, alert: int) -> tuple[Any, ...]:
         return (
             alert, self.episode, self.began, self.opening, self.started_at, self.ended_at, self.ended, self.cause, self.severity,
             self.acknowledged, self.incident,
@@ -118,7 +116,7 @@ class Episode:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Episode":
-        """From `_EPISODE_COLUMNS`."""
+        """From `EPISODE_COLUMNS`."""
         _, number, began, opening, started_at, ended_at, ended, cause, severity, acknowledged, incident = row
         episode = cls(number, began, opening, started_at, severity)
         episode.ended_at, episode.ended, episode.cause = ended_at, ended, cause
@@ -211,7 +209,7 @@ class AlertFold:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "AlertFold":
-        """From `_COLUMNS`; the present episode is to be added."""
+        """From `COLUMNS`; the present episode is to be added."""
         fold = cls(UUID(bytes=row[1]), row[0])
         (
             fold.number, fold.listed, fold.source, fold.dedup_key, fold.title, fold.severity, fold.service, fold.resource,
@@ -235,12 +233,12 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         _count(connection, deliveries)
 
 
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM alerts WHERE id IN ({{keys}})"
-_SELECT_EPISODE: Final = f"SELECT {', '.join(_EPISODE_COLUMNS)} FROM episodes WHERE alert = ? AND episode = ?"
-_INSERT: Final = f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_UPDATE: Final = f"UPDATE alerts SET {', '.join(f'{column} = ?' for column in _COLUMNS[2:])} WHERE alert = ?"
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM alerts WHERE id IN ({{keys}})"
+_SELECT_EPISODE: Final = f"SELECT {', '.join(EPISODE_COLUMNS)} FROM episodes WHERE alert = ? AND episode = ?"
+_INSERT: Final = f"INSERT INTO alerts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_UPDATE: Final = f"UPDATE alerts SET {', '.join(f'{column} = ?' for column in COLUMNS[2:])} WHERE alert = ?"
 _PUT_EPISODE: Final = (
-    f"INSERT INTO episodes ({', '.join(_EPISODE_COLUMNS)}) VALUES ({', '.join('?' * len(_EPISODE_COLUMNS))}) "
+    f"INSERT INTO episodes ({', '.join(EPISODE_COLUMNS)}) VALUES ({', '.join('?' * len(EPISODE_COLUMNS))}) "
     "ON CONFLICT (alert, episode) DO UPDATE SET ended_at = excluded.ended_at, ended = excluded.ended, cause = excluded.cause, "
     "severity = excluded.severity, acknowledged = excluded.acknowledged, incident = excluded.incident"
 )
@@ -251,7 +249,7 @@ def _transitions(connection: sqlite3.Connection, streams: dict[UUID, list[Fact]]
     folds: dict[UUID, AlertFold] = {}
     for row in rows_in(connection, _SELECT, [stream.bytes for stream in known]):
         fold = AlertFold.from_row(row)
-        episode = connection.execute(_SELECT_EPISODE, (row[1], fold.episode)).fetchone()
+        episode = connection.execute(_SELECT_EPISODE, (row[0], fold.episode)).fetchone()
         if episode is not None:
             fold.episodes[fold.episode] = Episode.from_row(episode)
         folds[fold.id] = fold
@@ -268,7 +266,7 @@ def _transitions(connection: sqlite3.Connection, streams: dict[UUID, list[Fact]]
             new.append(row)
         else:
             changed.append((*row[2:], row[0]))
-        episodes += [episode.row(stream.bytes) for episode in fold.episodes.values()]
+        episodes += [episode.row(fold.alert) for episode in fold.episodes.values()]
         totals["firing",] += fold.firing - was_firing
     connection.executemany(_INSERT, new)
     connection.executemany(_UPDATE, changed)
@@ -339,7 +337,7 @@ def _write_reports(connection: sqlite3.Connection, reports: dict[UUID, list[_Rep
 
 PROJECTION: Final = Projection(
     name="alerts",
-    version=1,
+    version=2,
     tables=(
         Table("alerts", "alert"),
         Table("episodes", "alert, episode"),

@@ -67,8 +67,14 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 
 def _owners(connection: sqlite3.Connection, facts: Iterable[Fact]) -> dict[bytes, bytes]:
-    streams = {fact.stream_id.bytes for fact in facts if type(fact.event) in ALERT_EVENTS or type(fact.event) in TIMER_EVENTS}
-    return dict(rows_in(connection, "SELECT stream, owner FROM history_owners WHERE stream IN ({keys})", sorted(streams)))
+    streams: dict[bytes, bool] = {}
+    for fact in facts:
+        kind = type(fact.event)
+        if kind in ALERT_EVENTS or kind in TIMER_EVENTS:
+            # What comes first may say itself whose it is.
+            streams.setdefault(fact.stream_id.bytes, kind is not AlertEpisodeOpened and kind is not TimerSet)
+    unknown = [stream for stream, asks in streams.items() if asks]
+    return dict(rows_in(connection, "SELECT stream, owner FROM history_owners WHERE stream IN ({keys})", unknown))
 
 
 def _subjects(fact: Fact, owners: dict[bytes, bytes], changed: dict[bytes, bytes | None]) -> list[bytes]:
@@ -81,9 +87,7 @@ def _subjects(fact: Fact, owners: dict[bytes, bytes], changed: dict[bytes, bytes
     if type(event) in TICKET_EVENTS:
         return [stream]
     own = [] if type(event) in TIMER_EVENTS else [stream]
-    if isinstance(event, AlertEpisodeOpened):
-        _belongs(stream, event.incident, owners, changed)
-    elif isinstance(event, AlertSeverityChanged) and event.incident is not None:
+    if isinstance(event, AlertEpisodeOpened) or (isinstance(event, AlertSeverityChanged) and event.incident is not None):
         _belongs(stream, event.incident, owners, changed)
     elif isinstance(event, TimerSet):
         _belongs(stream, event.owner, owners, changed)

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -82,6 +82,10 @@ class QueueFilter:
             "requester": None if self.requester is None else self.requester.bytes,
         }
 
+    def asked(self) -> dict[str, Any]:
+        """What it asks for, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
+
     def fixed(self, table: str) -> str:
         """Conditions on what never changes, each after an AND."""
         parts = [f" AND {table}.{name} = :{name}" for name in ("kind", "service", "requester") if getattr(self, name) is not None]
@@ -96,6 +100,18 @@ class QueueFilter:
         if self.assignee is not None:
             parts.append(f" AND {table}.assignee IS NULL" if self.assignee == NOBODY else f" AND {table}.assignee = :assignee")
         return "".join(parts)
+
+
+class OpenTicket(NamedTuple):
+    """What measures ask of a ticket in the queue; `opened_at` in µs since 1970, `assignee` as stored."""
+
+    ticket: int
+    opened_at: int
+    kind: str
+    priority: int
+    service: str | None
+    team: str | None
+    assignee: bytes | None
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,6 +385,28 @@ def tickets(
     folds = _folds_then(reader, found[:limit], at) if past else _folds_now(reader, found[:limit])
     more = to_cursor(sort, [found[limit - 1]]) if len(found) > limit else None
     return Page(items=dress(reader, folds, at, past=past), next=more, position=at)
+
+
+def open_tickets(reader: Reader, filters: QueueFilter, at: int) -> Iterator[OpenTicket]:
+    """Every ticket in the queue at a position, in no order; as many as were open then."""
+    columns = "t.ticket, t.opened_at, t.kind, {priority}, t.service, {v}.team, {v}.assignee"
+    if at == reader.position:
+        sql = (
+            f"SELECT {columns.format(priority='t.priority', v='t')} FROM tickets AS t INDEXED BY open_by_priority "
+            f"WHERE t.open = 1{filters.fixed('t')}{filters.changing('t')}"
+        )
+        yield from map(OpenTicket._make, reader.iterate(sql, filters.values()))
+        return
+    version = _NOW_VERSION.format(ticket="t.ticket")
+    columns = columns.format(priority="v.priority", v="v")
+    values = {**filters.values(), "at": at, "bucket": at >> POSITION_SHIFT}
+    where = f"{filters.fixed('t')}{filters.changing('v')}"
+    for sql in (
+        f"SELECT {columns} FROM tickets AS t INDEXED BY open_by_priority {version} WHERE t.open = 1 AND t.span_from <= :at{where}",
+        f"SELECT {columns} FROM queue_index AS q CROSS JOIN tickets AS t ON t.ticket = q.ticket {version} "
+        f"WHERE q.low <= :bucket AND q.high >= :bucket AND q.valid_from <= :at AND q.valid_to > :at{where}",
+    ):
+        yield from map(OpenTicket._make, reader.iterate(sql, values))
 
 
 def rows_of(reader: Reader, tickets: list[int], at: int) -> list[TicketRow]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import alerts, changes, deliveries, history, people, sources, work_queue
+from projections import alerts, changes, deliveries, history, kpis, people, sources, work_queue
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -13,4 +13,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     history.PROJECTION,
     changes.PROJECTION,
     sources.PROJECTION,
+    kpis.PROJECTION,
 )

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import structlog
 
-from engine.errors import StoreUnavailable
+from engine.errors import Conflict, StoreUnavailable
 from engine.ledger import Ledger
 from projections.projection import Projection
 from projections.rebuild import Difference, Progress, build_beside, clear_old, compare, make_link, nothing_to_tell
@@ -253,7 +253,7 @@ class Runner:
         """Build the views anew beside the present ones and compare row by row: the first difference, or None.
 
         Raises:
-            Conflict: a rebuild or verification is running already.
+            Conflict: a rebuild or verification is running already, or a view is still catching up with the others.
             Poisoned: a projection cannot take an event.
         """
         with build_beside(self._ledger, self._path, self._projections, name=None) as beside:
@@ -262,6 +262,8 @@ class Runner:
                     break
                 progress(beside.position, goal)
             with self.views.reader() as live:
+                if live.row("SELECT min(position) < max(position) FROM tracking") == (1,):
+                    raise Conflict("a view is still catching up with the others; verify again afterwards")
                 while beside.advance(upto=live.position, most=self._page):
                     pass
                 progress(live.position, live.position)

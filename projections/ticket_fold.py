@@ -41,6 +41,13 @@ CHANGING: Final = (
 )
 COLUMNS: Final = FIXED + CHANGING
 
+# Plain values beside the enumerations: they are looked up for every event, and a member's hash and value cost a call each.
+_MEANINGS: Final = {state: (meaning.value, meaning in OPEN) for state, meaning in MEANINGS.items()}
+_RANKS: Final = {priority: int(priority[1]) for priority in Priority}
+_PRIORITIES: Final = {number: priority for priority, number in _RANKS.items()}
+_WAITING: Final = Meaning.WAITING.value
+_LEVELS: Final = {level.value: level for level in Level}
+
 _NOBODY: Final = Journal(actor="", correlation_id=UUID(int=0))  # folding records nothing
 _UNSEEN: Final = TicketCommented.TOPIC  # changes nothing that is folded, and costs a decryption to read
 
@@ -91,7 +98,7 @@ class TicketFold:
             self.acknowledged_at = fact.recorded_at
         elif isinstance(event, TicketHeld):
             self.waiting_for = event.reason
-        if self.meaning is not Meaning.WAITING:
+        if self.waiting_for is not None and self.meaning != _WAITING:
             self.waiting_for = None
 
     @property
@@ -99,17 +106,17 @@ class TicketFold:
         return self.aggregate.KIND
 
     @property
-    def meaning(self) -> Meaning:
-        return MEANINGS[self.aggregate.state_name]
+    def meaning(self) -> str:
+        return _MEANINGS[self.aggregate.state_name][0]
 
     @property
     def is_open(self) -> bool:
-        return self.meaning in OPEN
+        return _MEANINGS[self.aggregate.state_name][1]
 
     @property
     def priority(self) -> int:
         """1 (first) to 5."""
-        return int(self.aggregate.priority[1])
+        return _RANKS[self.aggregate.priority]
 
     # -- as a row --------------------------------------------------------------------------------------------------
 
@@ -124,13 +131,13 @@ class TicketFold:
 
     def changing(self) -> tuple[Any, ...]:
         aggregate = self.aggregate
-        meaning = self.meaning
+        meaning, is_open = _MEANINGS[aggregate.state_name]
         if isinstance(aggregate, Incident):
             own: tuple[Any, ...] = (aggregate.impact.value, aggregate.urgency.value, aggregate.recovered, None)
         else:
             own = (None, None, None, aggregate.approved)
         return (
-            aggregate.state_name, meaning.value, meaning in OPEN, self.priority, aggregate.team, _bytes(aggregate.assignee),
+            aggregate.state_name, meaning, is_open, self.priority, aggregate.team, _bytes(aggregate.assignee),
             aggregate.level, *own, aggregate.before_hold, aggregate.touched, self.waiting_for, _micros(self.acknowledged_at),
             _micros(aggregate.resolved_at), _micros(self.updated_at), aggregate.version, self.span_from,
         )
@@ -147,13 +154,13 @@ class TicketFold:
         aggregate: Incident | ServiceRequest
         if kind == Incident.KIND:
             aggregate = incident = Incident(stream_id, _NOBODY)
-            incident.impact, incident.urgency, incident.recovered = Level(impact), Level(urgency), bool(recovered)
+            incident.impact, incident.urgency, incident.recovered = _LEVELS[impact], _LEVELS[urgency], bool(recovered)
             incident.correlation = _uuid(correlation)
         else:
             aggregate = request = ServiceRequest(stream_id, _NOBODY)
             request.item, request.approved = item, bool(approved)
         aggregate.number, aggregate.title, aggregate.service, aggregate.state_name = number, title, service, state
-        aggregate.priority, aggregate.team, aggregate.assignee = Priority(f"P{priority}"), team, _uuid(assignee)
+        aggregate.priority, aggregate.team, aggregate.assignee = _PRIORITIES[priority], team, _uuid(assignee)
         aggregate.level, aggregate.requester, aggregate.version = level, _uuid(requester), version
         aggregate.opened_at, aggregate.resolved_at = _instant(opened_at), _instant(resolved_at)
         aggregate.acknowledged, aggregate.touched = acknowledged_at is not None, bool(touched)

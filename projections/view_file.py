@@ -33,7 +33,7 @@ def digest_of(row: Row) -> bytes:
     ).digest()
 
 
-def _statements(ddl: str) -> Iterator[str]:
+def statements(ddl: str) -> Iterator[str]:
     """One by one: `executescript` would commit the transaction."""
     statement = ""
     for line in ddl.splitlines(keepends=True):
@@ -106,7 +106,7 @@ class ViewFile:
     def _empty(self, projection: Projection) -> None:
         for table in projection.tables:
             self.connection.execute(f"DROP TABLE IF EXISTS {table.name}")
-        for statement in _statements(projection.ddl):
+        for statement in statements(projection.ddl):
             self.connection.execute(statement)
         self.connection.execute(
             "INSERT INTO tracking (name, version, position, store, digest) VALUES (?, ?, 0, ?, NULL) ON CONFLICT (name) "

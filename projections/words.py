@@ -24,6 +24,7 @@ from engine.alert import (
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
 from engine.incident import IncidentImpactSet, IncidentOpened, IncidentRecovered, IncidentRelapsed, IncidentResolved
+from engine.observation import Severity
 from engine.request import RequestApproved, RequestDeclined, RequestFulfilled, RequestSubmitted
 from engine.ticket import (
     TicketAcknowledged,
@@ -113,7 +114,8 @@ def _recovered(event: IncidentRecovered, _fact: Fact, telling: Telling) -> str:
 
 
 def _relapsed(event: IncidentRelapsed, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Relapsed: {alert} fires").format(alert=telling.names.alert(event.alert))
+    _ = telling.translate
+    return _("Relapsed: {alert} fires").format(alert=telling.names.alert(event.alert))
 
 
 def _resolved(event: IncidentResolved, _fact: Fact, telling: Telling) -> str:
@@ -147,11 +149,13 @@ def _submitted(event: RequestSubmitted, _fact: Fact, telling: Telling) -> str:
 
 
 def _approved(_event: RequestApproved, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Approved")
+    _ = telling.translate
+    return _("Approved")
 
 
 def _declined(event: RequestDeclined, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Declined: {reason}").format(reason=event.reason)
+    _ = telling.translate
+    return _("Declined: {reason}").format(reason=event.reason)
 
 
 def _fulfilled(event: RequestFulfilled, _fact: Fact, telling: Telling) -> str:
@@ -189,27 +193,33 @@ def _escalated(event: TicketEscalated, _fact: Fact, telling: Telling) -> str:
 
 
 def _held(event: TicketHeld, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("On hold: {reason}").format(reason=event.reason)
+    _ = telling.translate
+    return _("On hold: {reason}").format(reason=event.reason)
 
 
 def _resumed(_event: TicketResumed, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Resumed")
+    _ = telling.translate
+    return _("Resumed")
 
 
 def _priority_set(event: TicketPrioritySet, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Priority set to {priority}: {reason}").format(priority=event.priority.value, reason=event.reason)
+    _ = telling.translate
+    return _("Priority set to {priority}: {reason}").format(priority=event.priority.value, reason=event.reason)
 
 
 def _reopened(event: TicketReopened, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Reopened: {reason}").format(reason=event.reason)
+    _ = telling.translate
+    return _("Reopened: {reason}").format(reason=event.reason)
 
 
 def _closed(_event: TicketClosed, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Closed")
+    _ = telling.translate
+    return _("Closed")
 
 
 def _cancelled(event: TicketCancelled, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("Cancelled: {reason}").format(reason=event.reason)
+    _ = telling.translate
+    return _("Cancelled: {reason}").format(reason=event.reason)
 
 
 def _linked(event: TicketLinked, fact: Fact, telling: Telling) -> str:
@@ -228,9 +238,17 @@ def _linked(event: TicketLinked, fact: Fact, telling: Telling) -> str:
 
 
 def _episode_opened(event: AlertEpisodeOpened, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} fires ({severity}): {title}").format(
-        alert=event.number, severity=event.severity.value, title=event.title
+    _ = telling.translate
+    return _("{alert} fires ({severity}): {title}").format(
+        alert=event.number, severity=severity_word(event.severity, _), title=event.title
     )
+
+
+def severity_word(severity: Severity, _: Translate) -> str:
+    """A severity as people read it."""
+    return {
+        Severity.CRITICAL: _("critical"), Severity.HIGH: _("high"), Severity.WARNING: _("warning"), Severity.INFO: _("info"),
+    }[severity]
 
 
 def _episode_ended(event: AlertEpisodeEnded, fact: Fact, telling: Telling) -> str:
@@ -244,41 +262,49 @@ def _episode_ended(event: AlertEpisodeEnded, fact: Fact, telling: Telling) -> st
 
 
 def _episode_missed(_event: AlertEpisodeMissed, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("A resolve told of an episode whose firing was not received; recorded as ended")
+    _ = telling.translate
+    return _("A resolve told of an episode whose firing was not received; recorded as ended")
 
 
 def _listed(event: AlertListed, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} was listed: its firing arrived after its end").format(alert=event.number)
+    _ = telling.translate
+    return _("{alert} was listed: its firing arrived after its end").format(alert=event.number)
 
 
 def _alert_acknowledged(_event: AlertAcknowledged, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} was acknowledged at its source").format(alert=telling.names.alert(fact.stream_id))
+    _ = telling.translate
+    return _("{alert} was acknowledged at its source").format(alert=telling.names.alert(fact.stream_id))
 
 
 def _severity_changed(event: AlertSeverityChanged, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} is {severity} now").format(
-        alert=telling.names.alert(fact.stream_id), severity=event.severity.value
+    _ = telling.translate
+    return _("{alert} is {severity} now").format(
+        alert=telling.names.alert(fact.stream_id), severity=severity_word(event.severity, _)
     )
 
 
 def _sender_joined(event: AlertSenderJoined, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{sender} reports {alert} too").format(sender=event.sender, alert=telling.names.alert(fact.stream_id))
+    _ = telling.translate
+    return _("{sender} reports {alert} too").format(sender=event.sender, alert=telling.names.alert(fact.stream_id))
 
 
 def _sender_left(event: AlertSenderLeft, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{sender} resolved {alert}; others still report it").format(
+    _ = telling.translate
+    return _("{sender} resolved {alert}; others still report it").format(
         sender=event.sender, alert=telling.names.alert(fact.stream_id)
     )
 
 
 def _went_stale(_event: AlertWentStale, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} is stale: its source has stopped repeating it").format(
+    _ = telling.translate
+    return _("{alert} is stale: its source has stopped repeating it").format(
         alert=telling.names.alert(fact.stream_id)
     )
 
 
 def _heard_again(_event: AlertHeardAgain, fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} is reported again").format(alert=telling.names.alert(fact.stream_id))
+    _ = telling.translate
+    return _("{alert} is reported again").format(alert=telling.names.alert(fact.stream_id))
 
 
 def _group_opened(event: CorrelationIncidentOpened, _fact: Fact, telling: Telling) -> str:
@@ -291,13 +317,15 @@ def _group_opened(event: CorrelationIncidentOpened, _fact: Fact, telling: Tellin
 
 
 def _joined(event: CorrelationAlertJoined, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} joined {ticket}").format(
+    _ = telling.translate
+    return _("{alert} joined {ticket}").format(
         alert=telling.names.alert(event.alert), ticket=telling.names.ticket(event.incident)
     )
 
 
 def _member_ended(event: CorrelationAlertEnded, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("{alert} fires no more in {ticket}").format(
+    _ = telling.translate
+    return _("{alert} fires no more in {ticket}").format(
         alert=telling.names.alert(event.alert), ticket=telling.names.ticket(event.incident)
     )
 
@@ -310,11 +338,13 @@ def _timer_set(event: TimerSet, _fact: Fact, telling: Telling) -> str:
 
 
 def _timer_cancelled(_event: TimerCancelled, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("The timer was cancelled")
+    _ = telling.translate
+    return _("The timer was cancelled")
 
 
 def _timer_fired(_event: TimerFired, _fact: Fact, telling: Telling) -> str:
-    return telling.translate("The time is over")
+    _ = telling.translate
+    return _("The time is over")
 
 
 _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {

@@ -7,8 +7,9 @@ else a filter asks of the past (state, team, assignee) is in `ticket_versions`. 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -116,10 +117,9 @@ CREATE TABLE ticket_alerts (
     alert    BLOB    NOT NULL,
     joined   INTEGER NOT NULL,             -- position of its first joining
     firing   INTEGER NOT NULL,
-    PRIMARY KEY (incident, alert)
+    PRIMARY KEY (incident, joined)         -- a ticket page shows the first ones
 ) WITHOUT ROWID;
-CREATE INDEX ticket_alerts_in_order ON ticket_alerts (incident, joined);          -- the first alerts on a ticket page
-CREATE INDEX ticket_alerts_firing ON ticket_alerts (alert) WHERE firing = 1;      -- which one an alert's end concerns
+CREATE INDEX ticket_alerts_by_alert ON ticket_alerts (alert, firing, incident);   -- which incident an alert's end concerns
 CREATE TABLE ticket_alert_counts (
     incident BLOB    NOT NULL,
     position INTEGER NOT NULL,             -- since when
@@ -134,11 +134,21 @@ CREATE TABLE queue_totals (
 """
 
 _INSERT: Final = f"INSERT INTO tickets ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-# Two ways to change a row: most changes leave it in the queue, and then only the indexes over changed columns are touched.
-_STAYS: Final = [column for column in CHANGING if column != "open"]
-_UPDATE: Final = f"UPDATE tickets SET {', '.join(f'{column} = ?' for column in _STAYS)} WHERE ticket = ?"
-_MOVE: Final = f"UPDATE tickets SET {', '.join(f'{column} = ?' for column in CHANGING)} WHERE ticket = ?"
-_OPEN_AT: Final = CHANGING.index("open")
+# Three ways to change a row: SQLite rewrites every index that holds a column of the SET list, changed or not.
+_IN_QUEUE: Final = ("state", "meaning", "team", "assignee")                 # only the index in default order holds these
+_PLACE: Final = ("open", "priority", "span_from", *_IN_QUEUE)               # what gives it another place in the queue
+_STAYS: Final = [column for column in CHANGING if column not in _PLACE]
+
+
+def _update(columns: Sequence[str]) -> tuple[str, Callable[[Sequence[Any]], tuple[Any, ...]]]:
+    """The statement, and what takes its values from a row of `CHANGING` with the ticket at its end."""
+    places = [*(CHANGING.index(column) for column in columns), len(CHANGING)]
+    return f"UPDATE tickets SET {', '.join(f'{column} = ?' for column in columns)} WHERE ticket = ?", itemgetter(*places)
+
+
+_TOUCH, _TOUCHED = _update(_STAYS)
+_CHANGE, _CHANGED = _update([*_STAYS, *_IN_QUEUE])
+_MOVE, _MOVED = _update(CHANGING)
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM tickets WHERE id IN ({{keys}})"
 
 
@@ -174,20 +184,29 @@ class _Changes:
 
     def take(self, streams: dict[UUID, list[Fact]]) -> None:
         folds = self._stored([stream for stream, facts in streams.items() if type(facts[0].event) not in OPENINGS])
-        new, moved, stayed = [], [], []
+        new: list[tuple[Any, ...]] = []
+        touched: list[tuple[Any, ...]] = []
+        changed: list[tuple[Any, ...]] = []
+        moved: list[tuple[Any, ...]] = []
         for stream, facts in streams.items():
             known = folds.get(stream)
-            was_open = known is not None and known.is_open
+            place, filtered = (None, None) if known is None else (_place(known), _filtered(known))
             fold = self._fold(known, facts)
             if known is None:
                 new.append(fold.fixed() + fold.changing())
                 continue
-            changing = fold.changing()
-            if fold.is_open == was_open:
-                stayed.append((*changing[:_OPEN_AT], *changing[_OPEN_AT + 1 :], fold.ticket))
+            row = (*fold.changing(), fold.ticket)
+            if _place(fold) != place:
+                moved.append(_MOVED(row))
+            elif _filtered(fold) != filtered:
+                changed.append(_CHANGED(row))
             else:
-                moved.append((*changing, fold.ticket))
-        self._write(new, moved, stayed)
+                touched.append(_TOUCHED(row))
+        self._connection.executemany(_INSERT, new)
+        self._connection.executemany(_MOVE, moved)
+        self._connection.executemany(_CHANGE, changed)
+        self._connection.executemany(_TOUCH, touched)
+        self._write()
 
     def _stored(self, streams: Sequence[UUID]) -> dict[UUID, TicketFold]:
         rows = rows_in(self._connection, _SELECT, [stream.bytes for stream in streams])
@@ -232,11 +251,8 @@ class _Changes:
             ))
         fold.span_from = position
 
-    def _write(self, new: list[Any], moved: list[Any], stayed: list[Any]) -> None:
+    def _write(self) -> None:
         connection = self._connection
-        connection.executemany(_INSERT, new)
-        connection.executemany(_MOVE, moved)
-        connection.executemany(_UPDATE, stayed)
         connection.executemany(
             "INSERT INTO ticket_versions (ticket, valid_from, state, meaning, priority, team, assignee) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -255,17 +271,21 @@ class _Changes:
         add_counts(connection, "queue_counts", ("kind", "priority", "meaning", "taken"), self._counts)
 
 
+def _place(fold: TicketFold) -> tuple[bool, int, int]:
+    return fold.is_open, fold.priority, fold.span_from
+
+
 def _filtered(fold: TicketFold) -> tuple[Any, ...]:
     """What filters ask for, apart from what never changes."""
     aggregate = fold.aggregate
     assignee = aggregate.assignee
     return (
-        aggregate.state_name, fold.meaning.value, fold.priority, aggregate.team, None if assignee is None else assignee.bytes
+        aggregate.state_name, fold.meaning, fold.priority, aggregate.team, None if assignee is None else assignee.bytes
     )
 
 
 def _counted(fold: TicketFold) -> tuple[str, int, str, bool]:
-    return fold.kind, fold.priority, fold.meaning.value, fold.aggregate.assignee is not None
+    return fold.kind, fold.priority, fold.meaning, fold.aggregate.assignee is not None
 
 
 def add_counts(
@@ -319,11 +339,14 @@ class _Members:
                 pairs.add((event.incident, event.alert))
             else:
                 ended.add(fact.stream_id)
-        sql = "SELECT incident, alert, joined, firing FROM ticket_alerts INDEXED BY ticket_alerts_firing WHERE firing = 1 AND alert IN ({keys})"
-        rows = list(rows_in(self._connection, sql, [alert.bytes for alert in ended]))
-        sql = "SELECT incident, alert, joined, firing FROM ticket_alerts WHERE incident = ? AND alert = ?"
-        for incident, alert in pairs:
-            rows += self._connection.execute(sql, (incident.bytes, alert.bytes))
+        columns = "SELECT incident, alert, joined, firing FROM ticket_alerts INDEXED BY ticket_alerts_by_alert"
+        rows = list(rows_in(self._connection, f"{columns} WHERE firing = 1 AND alert IN ({{keys}})", [alert.bytes for alert in ended]))
+        joining = sorted({alert.bytes for _, alert in pairs})
+        rows += [
+            row
+            for row in rows_in(self._connection, f"{columns} WHERE firing IN (0, 1) AND alert IN ({{keys}})", joining)
+            if (UUID(bytes=row[0]), UUID(bytes=row[1])) in pairs
+        ]
         for incident_bytes, alert_bytes, joined, firing in rows:
             self._put(UUID(bytes=incident_bytes), UUID(bytes=alert_bytes), [joined, firing])
         sql = "SELECT total, firing FROM ticket_alert_counts WHERE incident = ? ORDER BY position DESC LIMIT 1"
@@ -366,7 +389,7 @@ class _Members:
     def _write(self) -> None:
         self._connection.executemany(
             "INSERT INTO ticket_alerts (incident, alert, joined, firing) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (incident, alert) DO UPDATE SET firing = excluded.firing",
+            "ON CONFLICT (incident, joined) DO UPDATE SET firing = excluded.firing",
             [(incident.bytes, alert.bytes, *self._members[incident][alert]) for incident, alert in self._touched],
         )
         self._connection.executemany(
@@ -377,14 +400,14 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=1,
+    version=2,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),
         Table("queue_index", "valid_to"),
         Table("queue_counts", "kind, priority, meaning, taken"),
         Table("ticket_links", "source, target, relation"),
-        Table("ticket_alerts", "incident, alert"),
+        Table("ticket_alerts", "incident, joined"),
         Table("ticket_alert_counts", "incident, position"),
         Table("queue_totals", "name"),
     ),

@@ -1,0 +1,291 @@
+"""The measures' tables: facts about tickets, each with the position at which it was known; aggregated on reading.
+
+A fact is never changed: that a ticket was reopened is another fact, and the resolution before it stays one. So what was
+counted stays counted, and `as_of` is a bound on the position. docs/measures.md defines each measure; the questions are in
+`projections/kpi_page.py`.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, Final
+from uuid import UUID
+
+from engine.clock import micros
+from engine.delivery import DeliveryReceived
+from engine.event import Event, Fact
+from engine.incident import Incident, IncidentImpactSet, IncidentOpened, IncidentResolved
+from engine.request import RequestDeclined, RequestFulfilled, RequestSubmitted, ServiceRequest
+from engine.ticket import (
+    TicketAcknowledged,
+    TicketAssigned,
+    TicketCancelled,
+    TicketClosed,
+    TicketCommented,
+    TicketEscalated,
+    TicketLinked,
+    TicketPrioritySet,
+    TicketReopened,
+    Visibility,
+)
+from projections.projection import Projection, Table, rows_in
+from projections.ticket_fold import TICKET_EVENTS
+
+HOUR: Final = 3_600_000_000  # µs
+
+
+class Metric(IntEnum):
+    """What a fact says; the numbers are stored."""
+
+    OPENED = 1
+    ACKNOWLEDGED = 2
+    RESPONDED = 3
+    RESOLVED = 4
+    REOPENED = 5
+    CANCELLED = 6
+
+
+# What a person does without acknowledging the ticket by it.
+_NO_WORK: Final[frozenset[type[Event]]] = frozenset({
+    IncidentOpened, RequestSubmitted, TicketCancelled, TicketClosed, TicketLinked, TicketReopened,
+})
+_DONE: Final[frozenset[type[Event]]] = frozenset({IncidentResolved, RequestFulfilled, RequestDeclined})
+
+_DDL: Final = """
+CREATE TABLE kpi_tickets (
+    id           BLOB PRIMARY KEY,
+    ticket       INTEGER NOT NULL,         -- position of its opening, as in tickets
+    kind         TEXT    NOT NULL,
+    priority     INTEGER NOT NULL,
+    service      TEXT,
+    team         TEXT,
+    channel      TEXT    NOT NULL,
+    requester    BLOB,
+    opened_at    INTEGER NOT NULL,
+    began_at     INTEGER NOT NULL,         -- of the present episode: opened, or last reopened
+    acknowledged INTEGER NOT NULL,
+    responded    INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE kpi_facts (
+    metric      INTEGER NOT NULL,
+    position    INTEGER NOT NULL,          -- since when it is known
+    ticket      INTEGER NOT NULL,
+    occurred_at INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    duration    INTEGER,                   -- µs
+    kind        TEXT    NOT NULL,
+    priority    INTEGER NOT NULL,
+    service     TEXT,
+    team        TEXT,
+    agent       BLOB,                      -- the person who did it
+    channel     TEXT    NOT NULL,
+    alert       BLOB,                      -- that an incident was opened for
+    open_after  INTEGER,                   -- how many tickets were in the queue then
+    PRIMARY KEY (metric, position)         -- a window of recorded time is a range of positions
+) WITHOUT ROWID;
+CREATE INDEX kpi_facts_by_occurrence ON kpi_facts (metric, occurred_at, position);    -- a window of claimed time
+CREATE TABLE kpi_hours (
+    hour   INTEGER NOT NULL,               -- of recorded_at, counted from 1970
+    alert  BLOB    NOT NULL,               -- empty: monitoring events of no alert
+    source TEXT    NOT NULL,
+    number INTEGER NOT NULL,               -- monitoring events
+    PRIMARY KEY (hour, alert, source)
+) WITHOUT ROWID;
+CREATE TABLE kpi_totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;    -- open
+"""
+
+FACT_COLUMNS: Final = (
+    "metric", "position", "ticket", "occurred_at", "recorded_at", "duration", "kind", "priority", "service", "team", "agent",
+    "channel", "alert", "open_after",
+)
+_STATE_COLUMNS: Final = (
+    "id", "ticket", "kind", "priority", "service", "team", "channel", "requester", "opened_at", "began_at", "acknowledged",
+    "responded",
+)
+
+
+class _State:
+    """What the measures must remember of a ticket."""
+
+    __slots__ = _STATE_COLUMNS
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.id: bytes
+        (
+            self.id, self.ticket, self.kind, self.priority, self.service, self.team, self.channel, self.requester,
+            self.opened_at, self.began_at, self.acknowledged, self.responded,
+        ) = row
+
+    @classmethod
+    def opened(cls, fact: Fact) -> "_State":
+        event = fact.event
+        assert isinstance(event, IncidentOpened | RequestSubmitted)
+        kind = Incident.KIND if isinstance(event, IncidentOpened) else ServiceRequest.KIND
+        opened_at = micros(event.opened_at)
+        requester = None if event.requester is None else event.requester.bytes
+        return cls((
+            fact.stream_id.bytes, fact.position, kind, int(event.priority[1]), event.service, event.team, event.channel,
+            requester, opened_at, opened_at, False, False,
+        ))
+
+    def row(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, column) for column in _STATE_COLUMNS)
+
+
+class _Batch:
+    """Facts gathered from a batch of events."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT number FROM kpi_totals WHERE name = 'open'").fetchone()
+        self.open: int = row[0] if row else 0
+        self.facts: list[tuple[Any, ...]] = []
+        self._connection = connection
+
+    def take(self, facts: Sequence[Fact]) -> None:
+        states = self._states(facts)
+        for fact in facts:
+            event = fact.event
+            if isinstance(event, IncidentOpened | RequestSubmitted):
+                state = states[fact.stream_id.bytes] = _State.opened(fact)
+                self._open(state, fact)
+            else:
+                self._go_on(states[fact.stream_id.bytes], fact)
+        self._write(states)
+
+    def _open(self, state: _State, fact: Fact) -> None:
+        self.open += 1
+        alert = fact.event.alert if isinstance(fact.event, IncidentOpened) else None
+        self._add(Metric.OPENED, state, fact, occurred_at=state.opened_at, alert=None if alert is None else alert.bytes, moves=True)
+
+    def _go_on(self, state: _State, fact: Fact) -> None:
+        event, agent = fact.event, _agent(fact)
+        by_agent = agent is not None and agent != state.requester
+        now = micros(fact.recorded_at)
+        if not state.acknowledged and (type(event) is TicketAcknowledged or (by_agent and type(event) not in _NO_WORK)):
+            state.acknowledged = True
+            self._add(Metric.ACKNOWLEDGED, state, fact, since=state.opened_at, agent=agent)
+        if not state.responded and _responds(event, by_agent=by_agent):
+            state.responded = True
+            self._add(Metric.RESPONDED, state, fact, since=state.opened_at, agent=agent)
+        match event:
+            case IncidentResolved():
+                self.open -= 1
+                self._add(
+                    Metric.RESOLVED, state, fact, occurred_at=micros(event.resolved_at), since=state.began_at, agent=agent, moves=True
+                )
+            case RequestFulfilled():
+                self.open -= 1
+                self._add(
+                    Metric.RESOLVED, state, fact, occurred_at=micros(event.fulfilled_at), since=state.began_at, agent=agent, moves=True
+                )
+            case TicketCancelled() | RequestDeclined():
+                self.open -= 1
+                self._add(Metric.CANCELLED, state, fact, agent=agent, moves=True)
+            case TicketReopened():
+                self.open += 1
+                state.began_at = now
+                self._add(Metric.REOPENED, state, fact, agent=agent, moves=True)
+            case TicketAssigned():
+                state.team = event.team
+            case TicketEscalated():
+                state.team = event.team if event.team is not None else state.team
+            case TicketPrioritySet() | IncidentImpactSet():
+                state.priority = int(event.priority[1])
+
+    def _states(self, facts: Sequence[Fact]) -> dict[bytes, _State]:
+        opened = {fact.stream_id for fact in facts if isinstance(fact.event, IncidentOpened | RequestSubmitted)}
+        known = sorted({fact.stream_id.bytes for fact in facts if fact.stream_id not in opened})
+        sql = f"SELECT {', '.join(_STATE_COLUMNS)} FROM kpi_tickets WHERE id IN ({{keys}})"
+        return {row[0]: _State(row) for row in rows_in(self._connection, sql, known)}
+
+    def _add(
+        self,
+        metric: Metric,
+        state: _State,
+        fact: Fact,
+        *,
+        occurred_at: int | None = None,
+        since: int | None = None,
+        agent: bytes | None = None,
+        alert: bytes | None = None,
+        moves: bool = False,
+    ) -> None:
+        """`moves`: it changes how many tickets are in the queue."""
+        recorded_at = micros(fact.recorded_at)
+        occurred_at = recorded_at if occurred_at is None else occurred_at
+        duration = None if since is None else max(0, occurred_at - since)
+        self.facts.append((
+            metric.value, fact.position, state.ticket, occurred_at, recorded_at, duration, state.kind, state.priority,
+            state.service, state.team, agent, state.channel, alert, self.open if moves else None,
+        ))
+
+    def _write(self, states: dict[bytes, _State]) -> None:
+        marks = ", ".join("?" * len(_STATE_COLUMNS))
+        self._connection.executemany(
+            f"INSERT INTO kpi_tickets ({', '.join(_STATE_COLUMNS)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET "
+            "priority = excluded.priority, team = excluded.team, began_at = excluded.began_at, "
+            "acknowledged = excluded.acknowledged, responded = excluded.responded",
+            [state.row() for state in states.values()],
+        )
+        self._connection.executemany(
+            f"INSERT INTO kpi_facts ({', '.join(FACT_COLUMNS)}) VALUES ({', '.join('?' * len(FACT_COLUMNS))})", self.facts
+        )
+        self._connection.execute(
+            "INSERT INTO kpi_totals (name, number) VALUES ('open', ?) ON CONFLICT (name) DO UPDATE SET number = excluded.number",
+            (self.open,),
+        )
+
+
+def _responds(event: Event, *, by_agent: bool) -> bool:
+    """Whether the requester hears of it from a person."""
+    if not by_agent:
+        return False
+    if isinstance(event, TicketCommented):
+        return event.visibility is Visibility.PUBLIC
+    return type(event) is TicketAcknowledged or type(event) in _DONE
+
+
+def _agent(fact: Fact) -> bytes | None:
+    """The person who did it; None for sources, tokens and policies, also where they name somebody."""
+    prefix, _, rest = fact.actor.partition(":")
+    if prefix != "user":
+        by = fact.event.by if isinstance(fact.event, TicketAcknowledged) else None
+        return None if by is None else by.bytes
+    try:
+        return UUID(rest).bytes
+    except ValueError:
+        return None
+
+
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
+    tickets = [fact for fact in facts if type(fact.event) is not DeliveryReceived]
+    if tickets:
+        _Batch(connection).take(tickets)
+    hours: Counter[tuple[int, bytes, str]] = Counter()
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, DeliveryReceived):
+            hour = micros(fact.recorded_at) // HOUR
+            for said in event.monitoring_events:
+                hours[hour, b"" if said.alert is None else said.alert.bytes, event.source] += 1
+    connection.executemany(
+        "INSERT INTO kpi_hours (hour, alert, source, number) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (hour, alert, source) DO UPDATE SET number = number + excluded.number",
+        [(*key, number) for key, number in hours.items()],
+    )
+
+
+PROJECTION: Final = Projection(
+    name="kpis",
+    version=1,
+    tables=(
+        Table("kpi_tickets", "id"),
+        Table("kpi_facts", "metric, position"),
+        Table("kpi_hours", "hour, alert, source"),
+        Table("kpi_totals", "name"),
+    ),
+    ddl=_DDL,
+    events=TICKET_EVENTS | {DeliveryReceived},
+    apply=_apply,
+)
