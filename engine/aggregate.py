@@ -72,6 +72,11 @@ class Aggregate:
         self.version = 0
         self.journal = journal or Journal(actor="tocsin", correlation_id=NOBODY)
 
+    @classmethod
+    def events(cls) -> frozenset[type[Event]]:
+        """The events that a stream of this kind can hold."""
+        return frozenset(cls._appliers)
+
     @property
     def exists(self) -> bool:
         return self.version > 0

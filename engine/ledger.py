@@ -181,6 +181,7 @@ class Ledger:
         self.ids = NewIds()
         self._fresh: dict[int, Fact] = {}
         self._weight = 0
+        self._fresh_since = vault.destroyed
         self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._batch = _Batch(now=clock.now())
@@ -241,7 +242,7 @@ class Ledger:
     def fact(self, row: Row) -> Fact:
         """A stored row as a fact."""
         fresh = self._fresh.get(row.position)
-        if fresh is not None:
+        if fresh is not None and self.vault.destroyed == self._fresh_since:
             return fresh
         stream_id = UUID(bytes=row.stream)
         return Fact(
@@ -355,6 +356,8 @@ class Ledger:
 
     def _remember(self) -> None:
         """Keep the facts of the last commits as they are, so that the views need not decode what was just encoded."""
+        if self.vault.destroyed != self._fresh_since:
+            self._fresh, self._weight, self._fresh_since = {}, 0, self.vault.destroyed
         for fact in self._batch.facts:
             self._fresh[fact.position] = fact
             self._weight += _weight(fact)

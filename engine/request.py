@@ -61,6 +61,8 @@ class ServiceRequest(Ticket):
     """One service request and the rules about what may happen to it next."""
 
     KIND: ClassVar[str] = "request"
+    # An unapproved request stays submitted: having a team is no approval.
+    UNASSIGNED: ClassVar[frozenset[str]] = frozenset({"approved"})
     LEGAL: ClassVar[Mapping[str, frozenset[Meaning]]] = {
         **Ticket.LEGAL,
         "approve": OPEN,
@@ -130,10 +132,6 @@ class ServiceRequest(Ticket):
         """What was asked for is there."""
         self.guard("fulfil")
         return self.record(RequestFulfilled(fulfilled_at=now, note=note.strip(), requester=self.requester))
-
-    def _after_assignment(self) -> str:
-        # An unapproved request stays submitted: having a team is no approval.
-        return "assigned" if self.approved else self.state_name
 
     @applies(RequestSubmitted)
     def _submitted(self, event: RequestSubmitted) -> None:

@@ -170,6 +170,8 @@ class Ticket(Aggregate):
 
     # The first state in which somebody works on it, by kind.
     WORKING: ClassVar[str] = "in_progress"
+    # The states that end when it is given to somebody.
+    UNASSIGNED: ClassVar[frozenset[str]] = frozenset({"new"})
     # Command -> meanings in which it makes sense; the order is that in which a refusal lists them.
     LEGAL: ClassVar[Mapping[str, frozenset[Meaning]]] = {
         "acknowledge": frozenset({Meaning.NEW, Meaning.ACTIVE}),
@@ -313,11 +315,8 @@ class Ticket(Aggregate):
     @applies(TicketAssigned)
     def _assigned(self, event: TicketAssigned) -> None:
         self.team, self.assignee, self.touched = event.team, event.assignee, True
-        if self.meaning is Meaning.NEW and (event.team or event.assignee):
-            self.state_name = self._after_assignment()
-
-    def _after_assignment(self) -> str:
-        return "assigned"
+        if self.state_name in self.UNASSIGNED and (event.team or event.assignee):
+            self.state_name = "assigned"
 
     @applies(TicketCommented)
     def _commented(self, event: TicketCommented) -> None:

@@ -62,7 +62,11 @@ def load_master_key(path: Path, *, create: bool) -> bytes:
 
 
 class Vault:
-    """Seals and unseals; makes, keeps and destroys keys. Safe to use from several threads."""
+    """Seals and unseals; makes, keeps and destroys keys. Safe to use from several threads.
+
+    Attributes:
+        destroyed: how many keys this process has destroyed: whoever keeps opened text drops it when this moves.
+    """
 
     def __init__(self, path: Path, master_key: bytes) -> None:
         self._wrap = AESGCM(master_key)
@@ -70,6 +74,7 @@ class Vault:
         self._cache: OrderedDict[bytes, AESGCM] = OrderedDict()
         self._pending: dict[bytes, bytes] = {}
         self._spare: list[tuple[bytes, AESGCM]] = []
+        self.destroyed = 0
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -192,6 +197,7 @@ class Vault:
         with self._lock:
             self._connection.execute("PRAGMA secure_delete = ON")
             self._connection.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+            self.destroyed += 1
             self._cache.pop(key_id, None)
             self._pending.pop(key_id, None)
 

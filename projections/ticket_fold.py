@@ -27,7 +27,7 @@ from engine.ticket import (
 )
 
 # Every event of a ticket's own stream.
-TICKET_EVENTS: Final[frozenset[type[Event]]] = frozenset(Incident._appliers) | frozenset(ServiceRequest._appliers)
+TICKET_EVENTS: Final[frozenset[type[Event]]] = Incident.events() | ServiceRequest.events()
 OPENINGS: Final[frozenset[type[Event]]] = frozenset({IncidentOpened, RequestSubmitted})
 
 # Columns that never change after the opening, then those that do; the order of `TicketFold.fixed` and `.changing`.
