@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Self, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from engine.event import Event, Fact
 
 A = TypeVar("A", bound="Aggregate")
@@ -57,6 +59,8 @@ class Aggregate:
     """A stream's state and the rules about what may happen next."""
 
     KIND: ClassVar[str] = ""
+    # Attribute -> type of everything that replay makes, for kinds whose streams grow long: then they are snapshotted.
+    REMEMBERS: ClassVar[dict[str, Any]] = {}
     _appliers: ClassVar[dict[type[Event], Callable[[Any, Any], None]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -107,6 +111,35 @@ class Aggregate:
     def state(self) -> dict[str, Any]:
         """Everything that replay must reproduce; a name with an underscore is this process's own note."""
         return {name: value for name, value in vars(self).items() if name != "journal" and not name.startswith("_")}
+
+
+_SHAPES: Final[dict[type[Aggregate], type[msgspec.Struct]]] = {}
+
+
+def _shape_of(aggregate_class: type[Aggregate]) -> type[msgspec.Struct]:
+    shape = _SHAPES.get(aggregate_class)
+    if shape is None:
+        shape = _SHAPES[aggregate_class] = msgspec.defstruct(f"{aggregate_class.__name__}Snapshot", list(aggregate_class.REMEMBERS.items()))
+    return shape
+
+
+def snapshot(aggregate: Aggregate) -> bytes:
+    """The state as JSON, for `restored`."""
+    shape = _shape_of(type(aggregate))
+    return msgspec.json.encode(shape(**{name: getattr(aggregate, name) for name in aggregate.REMEMBERS}))
+
+
+def restored(aggregate_class: type[A], stream_id: UUID, version: int, state: bytes) -> A | None:
+    """The aggregate of a snapshot; None where the snapshot is of another shape: then it is replayed from its first event."""
+    try:
+        remembered = msgspec.json.decode(state, type=_shape_of(aggregate_class))
+    except msgspec.DecodeError:
+        return None
+    aggregate = aggregate_class(stream_id)
+    aggregate.version = version
+    for name in aggregate_class.REMEMBERS:
+        setattr(aggregate, name, getattr(remembered, name))
+    return aggregate
 
 
 def replay(aggregate_class: type[A], facts: Sequence[Fact]) -> A:

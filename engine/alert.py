@@ -6,7 +6,7 @@ in `engine/judgement.py`; this module keeps the episodes straight.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from engine.aggregate import Aggregate, Journal, applies
@@ -149,6 +149,12 @@ class Alert(Aggregate):
     """
 
     KIND: ClassVar[str] = "alert"
+    REMEMBERS: ClassVar[dict[str, Any]] = {
+        "number": str, "source": str, "dedup_key": str, "title": str, "firing": bool, "stale_since": datetime | None,
+        "acknowledged": bool, "severity": Severity, "started_at": datetime | None, "ended_at": datetime | None, "declared": bool,
+        "service": str | None, "resource": str | None, "incident": UUID | None, "senders": dict[str, datetime | None],
+        "left": dict[str, datetime], "left_at": datetime | None, "ended": tuple[datetime, ...],
+    }
 
     def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
         super().__init__(stream_id, journal)

@@ -4,7 +4,7 @@ Every join reads this stream, and opening an incident appends to it, so two aler
 """
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from engine.aggregate import Aggregate, Journal, applies
@@ -50,6 +50,9 @@ class Correlation(Aggregate):
     """
 
     KIND: ClassVar[str] = "correlation"
+    REMEMBERS: ClassVar[dict[str, Any]] = {
+        "incident": UUID | None, "ordinal": int, "rule": str, "firing": set[UUID], "last_end": datetime | None,
+    }
 
     def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
         super().__init__(stream_id, journal)

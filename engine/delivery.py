@@ -31,7 +31,7 @@ class Disposition(StrEnum):
     REJECTED = "rejected"
 
 
-class MonitoringEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MonitoringEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The ITIL event: an observation as recorded in its delivery, with what was decided.
 
     Attributes:

@@ -28,7 +28,7 @@ class Personal:
     subject: str
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One fact, in the past tense. Its meaning never changes once released; a new shape is a new version with an upcaster."""
 
     TOPIC: ClassVar[str] = ""
@@ -74,7 +74,7 @@ def personal_fields(cls: type[Event]) -> dict[str, str]:
     return found
 
 
-class Fact(msgspec.Struct, kw_only=True):
+class Fact(msgspec.Struct, kw_only=True, gc=False):
     """An event with its envelope: where it stands, who did it, and what led to it.
 
     Attributes:

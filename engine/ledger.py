@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.aggregate import NOBODY, Aggregate, Journal
+from engine.aggregate import Aggregate, Journal, NOBODY, restored, snapshot
 from engine.clock import Clock, from_micros, micros
 from engine.codec import Codec
 from engine.errors import Overloaded, StoreUnavailable, TocsinError
@@ -34,7 +34,10 @@ A = TypeVar("A", bound=Aggregate)
 
 MOST_IN_A_BATCH: Final = 256
 MOST_WAITING: Final = 8_192
-MOST_CACHED: Final = 20_000
+MOST_CACHED: Final = 10_000
+MOST_IN_A_QUESTION: Final = 500
+LONG_STREAM: Final = 256
+MOST_PREFETCHED: Final = 5_000
 # Facts of the last commits that are kept as they are; a delivery weighs as much as its monitoring events.
 MOST_FRESH: Final = 6_000
 
@@ -67,6 +70,10 @@ class Work:
             assert isinstance(mine, aggregate_class)
             return mine
         return self.adopt(self._ledger.cached(aggregate_class, stream_id))
+
+    def prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
+        """Read many streams with one question; loading each of them then finds it in memory."""
+        self._ledger.prefetch(aggregate_class, stream_ids)
 
     def fresh(self, aggregate_class: type[A], stream_id: UUID) -> A:
         """A stream that is known to be new (its id is random): nothing is looked up."""
@@ -286,10 +293,40 @@ class Ledger:
             return found
         if stream_id in self._batch.touched:
             self._insert()  # it was dropped from the cache while its rows wait to be inserted
+        rows = self.store.pending_stream(stream_id.bytes, limit=LONG_STREAM)
+        if len(rows) == LONG_STREAM:
+            return self._long(aggregate_class, stream_id)
         aggregate = aggregate_class(stream_id)
-        for row in self.store.pending_stream(stream_id.bytes):
+        for row in rows:
             aggregate.apply(self.fact(row))
         return aggregate
+
+    def _long(self, aggregate_class: type[A], stream_id: UUID) -> A:
+        """A long stream's state: from its snapshot on, and a new snapshot where that was far back."""
+        kept = self.store.snapshot(stream_id.bytes) if aggregate_class.REMEMBERS else None
+        aggregate = restored(aggregate_class, stream_id, *kept) if kept else None
+        if aggregate is None:
+            aggregate = aggregate_class(stream_id)
+        rows = self.store.pending_stream(stream_id.bytes, after=aggregate.version)
+        for row in rows:
+            aggregate.apply(self.fact(row))
+        if len(rows) >= LONG_STREAM and aggregate_class.REMEMBERS:
+            self.store.keep_snapshot(stream_id.bytes, aggregate.version, snapshot(aggregate))
+        return aggregate
+
+    def prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
+        missing = [stream_id for stream_id in stream_ids if stream_id not in self._cache]
+        if any(stream_id in self._batch.touched for stream_id in missing):
+            self._insert()
+        for first in range(0, len(missing), MOST_IN_A_QUESTION):
+            part = missing[first : first + MOST_IN_A_QUESTION]
+            found = {stream_id: aggregate_class(stream_id) for stream_id in part}
+            rows = self.store.pending_streams([stream_id.bytes for stream_id in part], MOST_PREFETCHED)
+            if len(rows) == MOST_PREFETCHED:
+                return  # long streams among them: each is read on its own, from its snapshot
+            for row in rows:
+                found[UUID(bytes=row.stream)].apply(self.fact(row))
+            self._cache.update(found)
 
     def count(self, kind: str) -> int:
         numbers = self._batch.numbers

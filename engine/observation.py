@@ -30,7 +30,7 @@ class ObservationKind(StrEnum):
     CHANGE = "change"          # something was changed on purpose (PagerDuty change events): a record, never an alert
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One statement about one condition.
 
     Attributes:

@@ -63,6 +63,8 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (principal, route, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_by_age ON answers (recorded_at);   -- forgetting the old ones
+-- States of long streams, so that reading one does not take longer as it grows. Can be deleted at any time.
+CREATE TABLE IF NOT EXISTS snapshots (stream BLOB PRIMARY KEY, version INTEGER NOT NULL, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS handles (handle BLOB PRIMARY KEY, person BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (
     person BLOB PRIMARY KEY, login TEXT NOT NULL UNIQUE, password TEXT, role TEXT NOT NULL
@@ -284,8 +286,24 @@ class SqliteStore:
         row: Sequence[Any] | None = self._inside(lambda: self._writer.execute(sql, values).fetchone())
         return row
 
-    def pending_stream(self, stream: bytes) -> list[Row]:
-        return self._inside(lambda: self._stream(self._writer, stream, 0, None, False, None))
+    def pending_stream(self, stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
+        return self._inside(lambda: self._stream(self._writer, stream, after, None, False, limit))
+
+    def snapshot(self, stream: bytes) -> tuple[int, bytes] | None:
+        row = self._one("SELECT version, state FROM snapshots WHERE stream = ?", (stream,))
+        return (int(row[0]), row[1]) if row else None
+
+    def keep_snapshot(self, stream: bytes, version: int, state: bytes) -> None:
+        sql = (
+            "INSERT INTO snapshots (stream, version, state) VALUES (?, ?, ?) "
+            "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state"
+        )
+        self._execute(sql, (stream, version, state))
+
+    def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
+        marks = ", ".join("?" * len(streams))
+        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version LIMIT ?"
+        return self._inside(lambda: [Row(*row) for row in self._writer.execute(sql, [*streams, limit])])
 
     def has_body(self, digest: bytes) -> bool:
         return self._one("SELECT 1 FROM bodies WHERE digest = ?", (digest,)) is not None

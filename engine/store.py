@@ -128,8 +128,18 @@ class Store(Reader, Protocol):
 
     def set_count(self, kind: str, last: int) -> None: ...
 
-    def pending_stream(self, stream: bytes) -> list[Row]:
-        """The stream as the open transaction sees it."""
+    def pending_stream(self, stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
+        """The stream as the open transaction sees it: rows with version > after, at most `limit`."""
+        ...
+
+    def snapshot(self, stream: bytes) -> tuple[int, bytes] | None:
+        """(version, state) of a stream's snapshot."""
+        ...
+
+    def keep_snapshot(self, stream: bytes, version: int, state: bytes) -> None: ...
+
+    def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
+        """Several streams as the open transaction sees them: one after another, each by version; at most `limit` rows."""
         ...
 
     def keep_body(self, body: KeptBody) -> None: ...

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from engine.alert import Alert
 from engine.clock import micros
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
 from engine.errors import InvalidInput, MalformedDelivery, NotFound
-from engine.identity import delivery_id, source_id
+from engine.identity import alert_id, delivery_id, source_id
 from engine.judgement import Judgement, LeasePolicy
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Parsed, SourceProfile
@@ -128,6 +129,9 @@ class Intake:
             fact = work.journal.add(delivery, 1, arrived)
             work.journal.cause = fact.reference
             said = adapter.received(parsed, profile, work.now) if adapter.lease_end_resolves else parsed
+            if len(said.observations) > 1:
+                keys = {observation.dedup_key for observation in said.observations}
+                work.prefetch(Alert, [alert_id(profile.name, key) for key in keys if key is not None])
             monitoring_events = tuple(judgement.judge(observation) for observation in said.observations)
             fact.event = DeliveryReceived(
                 source=arrived.source, adapter=arrived.adapter, received_at=arrived.received_at, length=arrived.length,

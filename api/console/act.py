@@ -78,7 +78,7 @@ async def act(request: Request, number: str, command: str, principal: Annotated[
     """Give one command, then 303 to where the reader came from."""
     form = await read_form(request)
     check_form(request, principal, form)
-    row = await found(request, number)
+    row = await found(request, number.upper())
     shape, carry_out = known_command(row.kind, command)
     # An empty field is one that was left out; the shapes then say what must be there.
     content = {name: form[name] for name in shape.model_fields if form.get(name, "").strip()}

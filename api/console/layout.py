@@ -78,6 +78,8 @@ NOW: Final = Moment()
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
+    """One page of the navigation."""
+
     label: str
     href: str
     current: bool
@@ -91,11 +93,14 @@ class Frame:
     Attributes:
         may_write: whether forms are offered: the role works on tickets, and the page shows the present.
         position: the last event that the page knows of.
+        path: the page's own address, also where it answers a form.
+        kept: parameters of its address.
     """
 
     request: Request
     principal: Principal
     now: datetime
+    path: str
     moment: Moment = NOW
     name: str = ""
     position: int | None = None
@@ -115,18 +120,17 @@ class Frame:
     def simulated(self) -> bool:
         return house_of(self.request).clock.simulated
 
-    @property
-    def path(self) -> str:
-        return self.request.url.path
-
     def groups(self) -> list[tuple[str, list[NavItem]]]:
-        """The navigation: title of a group (empty for the first) and its pages."""
+        """The navigation: title of a group (empty for the first) and its pages; nothing for who may not see any."""
+        if self.principal.role not in READERS:
+            return []
         counts = self.counts
         shows_now = counts is not None and not self.moment.past
         firing = f"{counts.alerts_firing:,}" if counts and shows_now and counts.alerts_firing else ""
         first = [
             self._item("queue", _("Queue"), "/console", f"{counts.open:,}" if counts and shows_now else ""),
             self._item("mine", _("Mine"), "/console?assignee=me"),
+            self._item("incidents", _("Incidents"), "/console/incidents"),
             self._item("requests", _("Requests"), "/console/requests"),
             self._item("alerts", _("Alerts"), "/console/alerts", firing),
             self._item("deliveries", _("Deliveries"), "/console/deliveries"),
@@ -149,10 +153,7 @@ class Frame:
 
     def with_query(self, **changes: str | None) -> str:
         """This page's address with some parameters changed; None takes one away. A changed list begins at its start."""
-        values = {**self.kept, **changes}
-        values.setdefault("cursor", None)
-        if "cursor" not in changes:
-            values["cursor"] = None
+        values = {**self.kept, "cursor": None, **changes}
         query = urlencode({name: value for name, value in values.items() if value})
         return self.path + (f"?{query}" if query else "")
 
@@ -174,7 +175,7 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
     Raises:
         InvalidInput: it is asked for an instant that is none.
     """
-    found = Frame(request, principal, house_of(request).clock.now(), here=here)
+    found = Frame(request, principal, house_of(request).clock.now(), request.url.path, here=here)
     found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "token") and value}
     found.moment = _moment(request, reader, found.now)
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
@@ -373,7 +374,7 @@ def error_page(request: Request, error: TocsinError) -> Response:
 
 def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:
     principal = session_of(request)
-    around = Frame(request, principal, house_of(request).clock.now(), name=principal.name) if principal else None
+    around = Frame(request, principal, house_of(request).clock.now(), request.url.path, name=principal.name) if principal else None
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if retry else {}
     in_the_past = any(name in request.query_params for name in ("as_of", "as_of_position"))
     return render(

@@ -95,6 +95,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
     number = number.upper()
     with reading_views(request) as reader:
         around = frame(request, principal, reader, "")
+        around.path = f"/console/tickets/{number}"
         row = ticket(reader, number, as_of=around.moment.position)
         if row is None:
             if around.moment.past and ticket(reader, number) is not None:
@@ -102,10 +103,13 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
             raise NotFound(_("ticket"), number)
         events, complete = _events(reader, number)
         seen = [item for item in events if around.moment.position is None or item.position <= around.moment.position]
-        around.here = "requests" if row.kind == "request" else "queue"
+        around.here = "requests" if row.kind == "request" else "incidents"
         members = alerts(reader, filters=AlertFilter(incident=number), as_of=around.moment.position, limit=MOST_ALERTS).items
         changed = changes_before(reader, row.opened_at, hours=CHANGES_HOURS, service=row.service, as_of=around.moment.position)
         teams = known_teams(reader)
+    # A refusal names facts by type and time; their sentences stand in the history.
+    told = {(item.type, item.recorded_at): item for item in events}
+    changed_since = [(at, told.get((kind, at)), kind) for kind, at in obstacle.changes] if obstacle else []
     legal = legal_commands(row, principal) if around.may_write else frozenset[str]()
     logins = directory_of(request).logins() if legal else {}
     fragment = request.query_params.get("fragment")
@@ -113,7 +117,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         request, "ticket_parts.html" if fragment else "ticket.html", status=obstacle.status if obstacle else 200, frame=around,
         row=row, lines=[_line(item, row, around) for item in reversed(seen)], replay=_replay(around, row, events, seen),
         complete=complete, alerts=members, changes=[(change, _before(change.occurred_at, row.opened_at)) for change in changed[:MOST_CHANGES]],
-        legal=legal, obstacle=obstacle, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
+        legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
         codes=RESOLUTION_CODES, relations=LINKABLE, lasted=_lasted(row, around),
     )

@@ -15,6 +15,7 @@ from api.console.language import gettext as _
 from api.console.language import mark
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
 from engine.errors import InvalidInput
+from projections.page import Page
 from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, queue, tickets
 from projections.ticket_row import TicketRow
 from projections.views import Reader
@@ -23,6 +24,8 @@ router = APIRouter(route_class=ConsoleRoute)
 
 ROWS: Final = 50
 ME: Final = "me"
+# A filter of the address that is no single priority. The queue begins with these two, so its page is cut after them.
+URGENT: Final = "P1-P2"
 SORTS: Final = {
     "priority": mark("Most urgent first"),
     "newest": mark("Newest first"),
@@ -123,6 +126,8 @@ def filters_of(request: Request, principal: Principal) -> QueueFilter:
         InvalidInput: a value outside its closed set.
     """
     asked = {name: request.query_params.get(name) or None for name in FILTERS}
+    if asked["priority"] == URGENT:
+        asked["priority"] = None
     who = asked.pop("assignee")
     assignee: UUID | str | None = principal.person if who == ME else who
     if who not in (None, ME, NOBODY):
@@ -138,32 +143,37 @@ def filters_of(request: Request, principal: Principal) -> QueueFilter:
 
 def _pills(around: Frame, filters: QueueFilter, mine: bool) -> list[Pill]:
     """The filters that are always there, and those in force that are not among them."""
-    clear = dict.fromkeys(FILTERS)
     counts = around.counts.by_priority if around.counts and not around.moment.past else {}
+    urgent = counts.get("P1", 0) + counts.get("P2", 0)
 
-    def pill(label: str, current: bool, **values: str | None) -> Pill:
-        # A pill that is in force is a way back to all.
-        count = counts.get(values.get("priority") or "", 0)
-        return Pill(label, around.with_query(**{**clear, **({} if current else values)}), current, f"{count:,}" if count else "")
+    def pill(label: str, current: bool, name: str, value: str, count: int = 0) -> Pill:
+        # A pill in force takes its filter away again; others stay.
+        return Pill(label, around.with_query(**{name: None if current else value}), current, f"{count:,}" if count else "")
 
     pills = [
-        pill(_("All open"), not any(around.kept.get(name) for name in FILTERS)),
-        *(pill(name, filters.priority == name, priority=name) for name in ("P1", "P2")),
-        pill(_("Mine"), mine, assignee=ME),
-        pill(_("Nobody's"), filters.assignee == NOBODY, assignee=NOBODY),
-        pill(_("Waiting"), filters.meaning == "waiting", meaning="waiting"),
-        pill(_("Incidents"), filters.kind == "incident", kind="incident"),
-        pill(_("Requests"), filters.kind == "request", kind="request"),
+        Pill(_("All open"), around.with_query(**dict.fromkeys(FILTERS)), not any(around.kept.get(name) for name in FILTERS)),
+        pill(_("P1–P2"), around.kept.get("priority") == URGENT, "priority", URGENT, urgent),
+        pill(_("Mine"), mine, "assignee", ME),
+        pill(_("Nobody's"), filters.assignee == NOBODY, "assignee", NOBODY),
+        pill(_("Waiting"), filters.meaning == "waiting", "meaning", "waiting"),
+        pill(_("Incidents"), filters.kind == "incident", "kind", "incident"),
+        pill(_("Requests"), filters.kind == "request", "kind", "request"),
     ]
     for name, label in (("service", _("Service: %s")), ("team", _("Team: %s")), ("source", _("Source: %s"))):
         value = getattr(filters, name)
         if value:
             pills.append(Pill(label % words.plain(value) + " ✕", around.with_query(**{name: None}), True))
-    if filters.priority in ("P3", "P4", "P5"):
+    if filters.priority:
         pills.append(Pill(f"{filters.priority} ✕", around.with_query(priority=None), True))
     if filters.state:
         pills.append(Pill(f"{words.word(words.STATES, filters.state)} ✕", around.with_query(state=None), True))
     return pills
+
+
+def _urgent_of(page: Page[TicketRow]) -> Page[TicketRow]:
+    """The P1 and P2 of a page in the queue's own order; where something else follows, it was the last."""
+    kept = [row for row in page.items if row.priority in ("P1", "P2")]
+    return Page(items=kept, next=page.next if len(kept) == len(page.items) else None, position=page.position)
 
 
 @router.get("/console")
@@ -174,10 +184,13 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         around = frame(request, principal, reader, "mine" if mine else "queue")
         filters = filters_of(request, principal)
         sort = request.query_params.get("sort") or DEFAULT_SORT
-        if sort == "updated" and around.moment.past:
+        urgent = around.kept.get("priority") == URGENT
+        if urgent or (sort == "updated" and around.moment.past):
             sort = DEFAULT_SORT
         cursor = request.query_params.get("cursor") or None
         found = queue(reader, filters=filters, sort=sort, as_of=around.moment.position, cursor=cursor, limit=ROWS)
+        if urgent:
+            found = _urgent_of(found)
     narrowed = any(around.kept.get(name) for name in FILTERS)
     sorts = {name: text for name, text in SORTS.items() if not (name == "updated" and around.moment.past)}
     return render(
@@ -187,6 +200,7 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         services=sorted({row.service for row in found.items if row.service}),
         teams=sorted({row.team for row in found.items if row.team}),
         next_href=around.with_query(cursor=found.next) if found.next else None, first_href=around.with_query(),
+        order={name: around.with_query(sort=None if name == DEFAULT_SORT else name) for name in sorts},
         all_href=around.with_query(**dict.fromkeys(FILTERS)), complete=found.next is None and cursor is None,
     )
 
@@ -200,7 +214,7 @@ def requests_page(request: Request, principal: Annotated[Principal, Depends(read
 @router.get("/console/incidents")
 def incidents_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
     """All incidents, newest first, closed ones included."""
-    return _list_page(request, principal, "incident", "")
+    return _list_page(request, principal, "incident", "incidents")
 
 
 def _list_page(request: Request, principal: Principal, kind: str, here: str) -> Response:

@@ -8,32 +8,58 @@ export function startLive(region) {
   const status = document.querySelector("[data-live-status]"), news = document.querySelector("[data-live-news]");
   const ticket = region.dataset.liveTicket;
   let lost = null, timer = 0, pending = false, busy = false;
+  let source = null;
+  listen();
 
-  const source = new EventSource(region.dataset.live);
-  source.addEventListener("open", () => {
+  function listen() {
+    source = new EventSource(region.dataset.live);
+    source.addEventListener("open", opened);
+    source.addEventListener("error", failed);
+    source.addEventListener("change", changed);
+  }
+
+  function opened() {
     if (lost) refresh();
     lost = null;
     clearInterval(timer);
     timer = 0;
     region.dataset.stream = "open";
     say(status?.dataset.on);
-  });
-  source.addEventListener("error", () => {
+  }
+
+  function failed() {
     if (!lost) {
       lost = new Date();
       region.dataset.stream = "lost";
       say(status?.dataset.off.replace("{}", lost.toLocaleTimeString()));
     }
     timer ||= setInterval(refresh, POLL);
-  });
-  source.addEventListener("change", (event) => {
+    // The browser tries again by itself, except after a refusal; then it is tried after a while.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => source?.readyState === EventSource.CLOSED && listen(), POLL);
+  }
+
+  function changed(event) {
     const change = JSON.parse(event.data);
     if (ticket && !change.more && !change.tickets.includes(ticket)) return;
     refresh();
+  }
+
+  // A browser grants few connections to one server, whatever the number of tabs: a hidden one lets go of its.
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "hidden") {
+      source?.close();
+      source = null;
+      clearInterval(timer);
+      timer = 0;
+    } else if (!source) {
+      listen();
+      refresh();
+    }
   });
+
   // Ages grow even while nothing happens.
   setInterval(() => document.visibilityState === "visible" && refresh(), AGING);
-  addEventListener("pagehide", () => source.close());
+  addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 
   function say(text) {

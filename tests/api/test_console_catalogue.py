@@ -35,6 +35,7 @@ def test_the_templates_hold_no_text_that_is_not_translated() -> None:
     loose = []
     for file in sorted(TEMPLATES.rglob("*.html")):
         source = re.sub(r"{%-?\s*trans\b.*?endtrans\s*-?%}", "", file.read_text(), flags=re.DOTALL)
+        source = re.sub(r'aria-[a-z]+="[a-z]+"', "", source)  # attributes that a macro hands over
         source = re.sub(r"{{.*?}}|{%.*?%}|{#.*?#}", "\x00", source, flags=re.DOTALL)
         source = re.sub(r"<[^>]*>", "\x00", source)
         loose += [(file.name, text.strip()) for text in source.split("\x00") if text.strip() and not UNTRANSLATED.fullmatch(text.strip())]

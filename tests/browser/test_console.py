@@ -1,0 +1,420 @@
+"""The console in a real browser: live rows, keys, the replay slider, a phone, and not one error or refused resource."""
+
+import os
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+
+from api.app import create_app
+from api.house import House, open_house
+from api.settings import load_settings
+from projections.runner import Runner
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+PASSWORD = "a long enough one"
+PHONE: ViewportSize = {"width": 390, "height": 844}
+# Collects what a strict policy refused; the console's own messages would come too late for a test that ends.
+WATCH = "addEventListener('securitypolicyviolation', (event) => (window.refused ??= []).push(event.violatedDirective + ' ' + event.blockedURI))"
+
+
+class Server:
+    """The real application on a port of its own, and a monitor that rings."""
+
+    def __init__(self, house: House, data: Path) -> None:
+        self.house = house
+        self.token = house.directory.create_token(role="monitor", source="alertmanager")
+        self.runner = Runner(house.ledger, data / "views.db")
+        self._app = create_app(house, self.runner)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self._started = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.start()
+
+    def start(self) -> None:
+        config = uvicorn.Config(self._app, log_level="error", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+        self._thread.start()
+        httpx2.get(f"{self.address}/healthz", timeout=10)  # the socket listens already: this waits until it is answered
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        assert self._thread is not None
+        self._thread.join(20)
+
+    def ring(self, title: str, *, service: str, severity: str = "critical", firing: bool = True, started: datetime | None = None) -> str:
+        """An alert fires or ends; the number of its incident."""
+        alert: dict[str, Any] = {
+            "status": "firing" if firing else "resolved",
+            "labels": {"alertname": title, "service": service, "severity": severity, "instance": "srv-web-01"},
+            "annotations": {"summary": title}, "startsAt": (started or datetime.now(UTC)).isoformat(),
+        }
+        if not firing:
+            alert["endsAt"] = datetime.now(UTC).isoformat()
+        body = {"version": "4", "groupKey": "{}", "status": alert["status"], "alerts": [alert]}
+        answer = httpx2.post(f"{self.address}/hooks/alertmanager", json=body, headers={"Authorization": f"Bearer {self.token}"})
+        number: str = answer.json()["observations"][0]["incident"]
+        assert self.runner.wait_for(self.house.ledger.last_position, 10)
+        return number
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("browser") / "data"
+    house = open_house(load_settings({}, data=data))
+    for login, name, role in (("nora", "Nora Berg", "agent"), ("luis", "Luis Marín", "lead"), ("ada", "Ada Admin", "admin")):
+        house.directory.open_account(login=login, name=name, role=role, password=PASSWORD, team="Shop")
+    server = Server(house, data)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (or CHROMIUM names none)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(server: Server, browser: Browser) -> Any:
+    """The cookies of Nora's session, from the sign-in page."""
+    context = browser.new_context(base_url=server.address)
+    page = context.new_page()
+    page.goto("/console/alerts")
+    expect(page).to_have_title("Sign in · Tocsin")
+    page.get_by_label("Name").fill("nora")
+    page.get_by_label("Password").fill("wrong to begin with")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
+    expect(page.get_by_label("Name")).to_have_value("nora")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{server.address}/console/alerts")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+class Watched:
+    """Pages whose errors fail the test at its end."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.faults: list[str] = []
+        self.expected: list[str] = []
+        context.add_init_script(WATCH)
+
+    def page(self, path: str = "/console") -> Page:
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.goto(path)
+        return page
+
+    def close(self) -> None:
+        for page in self.context.pages:
+            self.faults += page.evaluate("window.refused ?? []")
+        self.context.close()
+        assert [fault for fault in self.faults if not any(re.search(each, fault) for each in self.expected)] == []
+
+
+@pytest.fixture
+def desk(server: Server, browser: Browser, signed_in: Any) -> Iterator[Watched]:
+    watched = Watched(browser.new_context(base_url=server.address, storage_state=signed_in, viewport={"width": 1280, "height": 800}))
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
+def phone(server: Server, browser: Browser, signed_in: Any) -> Iterator[Watched]:
+    watched = Watched(browser.new_context(base_url=server.address, storage_state=signed_in, viewport=PHONE, has_touch=True, color_scheme="dark"))
+    yield watched
+    watched.close()
+
+
+def live(page: Page) -> None:
+    """Wait until the page listens to the stream, so its scripts run: a key pressed earlier is nobody's."""
+    page.locator('[data-live][data-stream="open"]').wait_for(state="attached")
+
+
+def test_an_incident_appears_in_the_open_queue_and_is_told(desk: Watched, server: Server) -> None:
+    page = desk.page()
+    live(page)
+    page.evaluate("window.mark = 'not reloaded'")
+    number = server.ring("Checkout answers 502", service="Live")
+    row = page.locator(f"#{number}")
+    expect(row).to_contain_text("Checkout answers 502")
+    expect(row).to_contain_text("1 alert firing")
+    expect(page.locator("[data-live-news]")).to_contain_text(f"New: {number} Checkout answers 502")
+    assert page.evaluate("window.mark") == "not reloaded"
+    # What others do to it is seen as well, and what is over goes away.
+    token = server.house.directory.create_token(role="agent")
+    headers = {"Authorization": f"Bearer {token}"}
+    httpx2.post(f"{server.address}/api/v1/incidents/{number}/acknowledge", json={}, headers=headers)
+    expect(row).to_contain_text("in progress")
+    httpx2.post(f"{server.address}/api/v1/incidents/{number}/resolve", json={"code": "solved", "solution": "gone"}, headers=headers)
+    expect(row).to_have_count(0)
+
+
+def test_the_queue_is_worked_by_keys(desk: Watched, server: Server) -> None:
+    first, second = server.ring("First of two", service="Keys one"), server.ring("Second of two", service="Keys two")
+    page = desk.page("/console?assignee=nobody")
+    live(page)
+    for _ in range(60):
+        page.keyboard.press("j")
+        if page.evaluate("document.activeElement.closest('tr')?.id") == first:
+            break
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.closest('tr')?.id") == second
+    page.keyboard.press("k")
+    page.keyboard.press("a")
+    expect(page.get_by_role("status").filter(has_text=f"{first} is acknowledged")).to_be_visible()
+    expect(page.locator(f"#{first} a.title")).to_be_focused()
+    page.keyboard.press("t")
+    expect(page.get_by_role("status").filter(has_text=f"{first} is yours")).to_be_visible()
+    expect(page.locator(f"#{first}")).to_have_count(0)
+    page.locator(f"#{second} a.title").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Second of two")
+    live(page)
+    page.keyboard.press("u")
+    expect(page).to_have_url(f"{server.address}/console")
+
+
+def test_all_keys_are_shown_and_letters_in_a_field_are_letters(desk: Watched, server: Server) -> None:
+    number = server.ring("Keys in fields", service="Fields")
+    page = desk.page(f"/console/tickets/{number}")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("m")
+    field = page.get_by_label("Comment", exact=True)
+    expect(field).to_be_focused()
+    page.keyboard.type("at ?")
+    expect(field).to_have_value("at ?")
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", level=1).click()
+    page.keyboard.press("g")
+    page.keyboard.press("k")
+    expect(page).to_have_url(f"{server.address}/console/measures")
+
+
+def test_an_incident_is_worked_with_forms(desk: Watched, server: Server) -> None:
+    number = server.ring("Worked with forms", service="Forms")
+    page = desk.page(f"/console/tickets/{number}")
+    page.keyboard.press("a")
+    expect(page.locator(".standing .state")).to_have_text("in progress")
+    page.get_by_label("Comment", exact=True).fill("The upstream has no route.\nSince 02:00.")
+    page.get_by_label("Public: the requester too").check()
+    page.get_by_role("button", name="Comment").click()
+    expect(page.locator(".said.outer")).to_have_text("The upstream has no route.\nSince 02:00.")
+    live(page)
+    page.keyboard.press("r")
+    page.get_by_label("What restored the service").fill("Route announced again")
+    page.get_by_role("button", name=f"Resolve {number}").click()
+    expect(page.locator(".standing .state")).to_have_text("resolved")
+    assert "told=" not in page.url
+    page.get_by_text("Close…").click()
+    expect(page.get_by_text(f"Close {number} for good?")).to_be_visible()
+    page.get_by_role("button", name=f"Yes, close {number}").click()
+    expect(page.locator(".standing .state")).to_have_text("closed")
+
+
+def test_a_ticket_that_others_change_shows_it_and_keeps_what_is_being_written(desk: Watched, server: Server) -> None:
+    number = server.ring("Two at once", service="Two")
+    page = desk.page(f"/console/tickets/{number}")
+    live(page)
+    page.get_by_label("Comment", exact=True).fill("I am writing")
+    headers = {"Authorization": f"Bearer {server.house.directory.create_token(role='agent')}"}
+    httpx2.post(f"{server.address}/api/v1/incidents/{number}/hold", json={"reason": "the carrier"}, headers=headers)
+    expect(page.locator(".line")).to_contain_text("On hold: the carrier")
+    expect(page.get_by_label("Comment", exact=True)).to_have_value("I am writing")
+    page.get_by_role("button", name="Comment").click()
+    expect(page.locator(".said.inner")).to_have_text("I am writing")
+
+
+def test_the_slider_goes_back_in_time_and_forward_again(desk: Watched, server: Server) -> None:
+    number = server.ring("Replayed", service="Slider")
+    page = desk.page(f"/console/tickets/{number}")
+    page.keyboard.press("a")
+    expect(page.locator(".line")).to_contain_text("Acknowledged by Nora Berg")
+    live(page)
+    slider = page.get_by_label("Replay: go to an event")
+    count = int(slider.get_attribute("max") or 0)
+    assert count == 2
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    expect(page.locator(".replay")).to_contain_text(f"event 1 of {count}")
+    expect(page).to_have_url(re.compile(r"as_of_position=\d+"))
+    expect(page.locator(".line")).not_to_contain_text("Acknowledged")
+    expect(page.locator(".acts")).to_have_count(0)
+    expect(page.locator("[data-compose]")).to_be_hidden()
+    # With the mouse to the end.
+    box = slider.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 10, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    expect(page.get_by_text("You are looking at")).to_have_count(0)
+    expect(page.locator(".line")).to_contain_text("Acknowledged by Nora Berg")
+    expect(page.locator(".acts")).to_be_visible()
+    page.keyboard.press("[")
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    page.get_by_role("link", name="Back to now").click()
+    expect(page).to_have_url(f"{server.address}/console/tickets/{number}")
+
+
+def test_the_queue_as_of_an_instant_is_reached_from_its_bar(desk: Watched, server: Server) -> None:
+    number = server.ring("Not there before", service="As of")
+    page = desk.page()
+    page.keyboard.press("w")
+    then = datetime.now(UTC) - timedelta(days=1)
+    page.get_by_label("See what was known at").fill(then.strftime("%Y-%m-%dT%H:%M:%S"))
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    expect(page.locator(f"#{number}")).to_have_count(0)
+    page.get_by_role("link", name="Alerts").click()
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    page.get_by_role("link", name="Back to now").click()
+    expect(page.get_by_text("You are looking at")).to_have_count(0)
+
+
+def test_without_scripts_everything_but_live_and_the_slider_works(server: Server, browser: Browser, signed_in: Any) -> None:
+    number = server.ring("No scripts", service="Plain")
+    context = browser.new_context(base_url=server.address, storage_state=signed_in, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/console")
+    page.locator(f"#{number} a.title").click()
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.locator(".standing .state")).to_have_text("in progress")
+    page.get_by_text("Hold…").click()
+    page.get_by_label("What it waits for").fill("the carrier")
+    page.get_by_role("button", name=f"Hold {number}").click()
+    expect(page.locator(".standing")).to_contain_text("waits for: the carrier")
+    page.get_by_role("link", name="‹ earlier").click()
+    expect(page.get_by_text("You are looking at")).to_be_visible()
+    page.get_by_role("link", name="later ›").click()
+    expect(page.get_by_text("You are looking at")).to_have_count(0)
+    assert page.locator("kbd:visible").count() == 0  # no keys are promised that would do nothing
+    context.close()
+
+
+def test_the_measures_are_drawn_and_their_marks_open_tickets(desk: Watched, server: Server) -> None:
+    number = server.ring("Measured", service="Measures")
+    headers = {"Authorization": f"Bearer {server.house.directory.create_token(role='agent')}"}
+    httpx2.post(f"{server.address}/api/v1/incidents/{number}/acknowledge", json={}, headers=headers)
+    server.runner.wait_for(server.house.ledger.last_position, 10)
+    page = desk.page("/console/measures?service=Measures")
+    expect(page.get_by_role("img", name="Time to acknowledge, by day")).to_be_visible()
+    page.locator(".chart circle.dot").first.click()
+    expect(page.locator("[data-rows]")).to_contain_text(number)
+    page.go_back()
+    page.locator(".kpis a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Opened")
+    expect(page.locator("[data-rows]")).to_contain_text(number)
+
+
+PATHS = [
+    "/console", "/console?as_of=2026-01-01T02:14", "/console/alerts", "/console/deliveries", "/console/requests",
+    "/console/changes", "/console/measures", "/console/measures?days=90", "/console/sign-in", "/console/nowhere",
+]
+
+
+def test_every_page_fits_a_phone_and_its_targets_a_thumb(phone: Watched, server: Server) -> None:
+    phone.expected = ["404"]
+    number = server.ring("A rather long title about " + "a-very-long-host-name." * 8, service="Phone")
+    for path in [*PATHS, f"/console/tickets/{number}", f"/console/why/{number}"]:
+        page = phone.page(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('button, .button, summary, .nav a, .filters a, select')]
+                .filter((element) => element.checkVisibility() && !element.closest('.raw'))
+                .filter((element) => element.getBoundingClientRect().height < 43.5).map((element) => element.outerHTML.slice(0, 120))"""
+        )
+        assert small == [], path
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast_enough(server: Server, browser: Browser, signed_in: Any, scheme: str) -> None:
+    """4.5 : 1 at least, computed from what the browser really paints behind each text."""
+    number = server.ring("Contrast", service="Contrast")
+    context = browser.new_context(base_url=server.address, storage_state=signed_in, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    for path in ["/console", f"/console/tickets/{number}", "/console/measures", "/console/alerts", "/console?as_of=2026-01-01T02:14"]:
+        page.goto(path)
+        poor = page.evaluate(CONTRAST)
+        assert poor == [], f"{path} {poor[:5]}"
+    context.close()
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = rgba(getComputedStyle(element).backgroundColor);
+      if (colour[3] > 250) return colour;
+    }
+    return rgba(getComputedStyle(document.documentElement).backgroundColor);
+  };
+  const poor = [];
+  const walker = document.createTreeWalker(document.querySelector('body'), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest('.hide, .skip, script, title, desc')) continue;
+    const style = getComputedStyle(element);
+    const colour = rgba(element.closest('svg') ? style.fill : style.color);
+    const [one, other] = [light(colour), light(behind(element))].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) poor.push(`${walker.currentNode.data.trim().slice(0, 30)} ${ratio.toFixed(2)} ${element.className.baseVal ?? element.className}`);
+  }
+  return poor;
+}"""
+
+
+def test_a_lost_stream_says_since_when_and_the_page_goes_on(desk: Watched, server: Server) -> None:
+    desk.expected = ["ERR_", "Failed to load resource"]
+    page = desk.context.new_page()
+    page.clock.install()
+    page.route("**/api/v1/stream*", lambda route: route.abort())
+    page.goto("/console")
+    expect(page.locator("[data-live-status]")).to_contain_text("The live stream is lost since")
+    number = server.ring("Found by looking", service="Polled")
+    page.clock.fast_forward(11_000)
+    expect(page.locator(f"#{number}")).to_contain_text("Found by looking")
