@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from engine.aggregate import Aggregate, Journal, NOBODY, restored, snapshot
+from engine.aggregate import NOBODY, Aggregate, Journal, restored, snapshot
 from engine.clock import Clock, from_micros, micros
 from engine.codec import Codec
 from engine.errors import Overloaded, StoreUnavailable, TocsinError
@@ -34,12 +34,12 @@ A = TypeVar("A", bound=Aggregate)
 
 MOST_IN_A_BATCH: Final = 256
 MOST_WAITING: Final = 8_192
-MOST_CACHED: Final = 10_000
+MOST_CACHED: Final = 8_000
 MOST_IN_A_QUESTION: Final = 500
 LONG_STREAM: Final = 256
 MOST_PREFETCHED: Final = 5_000
 # Facts of the last commits that are kept as they are; a delivery weighs as much as its monitoring events.
-MOST_FRESH: Final = 6_000
+MOST_FRESH: Final = 5_000
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 SCHEMA_VERSION: Final = "1"
 BUSY_SECONDS: Final = 10.0
-WRITER_CACHE_KIB: Final = 16_000  # what a batch touches of the indexes should stay in memory
+WRITER_CACHE_KIB: Final = 12_000  # what a batch touches of the indexes should stay in memory
 READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
 CHECKPOINT_COMMITS: Final = 256
 _ASK_AGAIN: Final = -2  # never a data_version: the next `begin` reads the head and the others' streams anew

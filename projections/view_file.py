@@ -19,7 +19,7 @@ from projections.views import TRACKING, WRITER_CACHE_KIB, connect
 
 MOST_IN_A_PAGE: Final = 2_000
 # Deliveries may be large: a page ends here, so that memory stays flat whatever they hold.
-MOST_BYTES_IN_A_PAGE: Final = 2 * 1024 * 1024
+MOST_BYTES_IN_A_PAGE: Final = 2 * 2**20
 _CHUNK: Final = 250
 
 
