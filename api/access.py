@@ -88,6 +88,10 @@ class SignIn:
     role: Role
 
 
+class TooManyTries(NotAllowed):
+    """Too many sign-ins within a minute, for one account or from one address."""
+
+
 class Throttle:
     """At most so many tries a minute per key; bounded memory."""
 
@@ -263,7 +267,7 @@ class Directory:
         login = login.strip().lower()
         if not self._by_account.allow(login) or not self._by_address.allow(address):
             await self.refuse("too_many_attempts", "sign-in")
-            raise NotAllowed("too many tries; wait a minute")
+            raise TooManyTries("too many tries; wait a minute")
         account = self._ledger.store.account(self.handle(login))
         # 0.1 s of work: off the event loop, and not more than two at a time.
         async with self._hashing:

@@ -3,8 +3,8 @@
 Every write goes through `execute`: idempotency key, expected version, decision, answer; all in one commit.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -119,13 +119,19 @@ class Context:
     Attributes:
         person: who gives it, if it is a person.
         handle: text of a login or address to its keyed digest.
-        ticket_id: number of a ticket to its stream; raises NotFound.
+        linked: streams of the tickets that the body names, by number.
     """
 
     work: Work
     person: UUID | None
     handle: Callable[[str], bytes]
-    ticket_id: Callable[[str], tuple[UUID, str]]
+    linked: Mapping[str, UUID] = field(default_factory=dict)
+
+    def ticket(self, name: str, number: str) -> UUID:
+        """Raises: InvalidInput: there is no ticket of that number."""
+        if number not in self.linked:
+            raise InvalidInput(name, f"the number of a ticket; there is no {number}")
+        return self.linked[number]
 
     def account(self, field: str, handle: str | None) -> UUID | None:
         """The person of an account.
@@ -158,8 +164,7 @@ Command = Callable[[Any, Any, Context], object]
 
 
 def _link(ticket: Ticket, body: Link, context: Context) -> object:
-    to, _ = context.ticket_id(body.to)
-    return ticket.link(to=to, relation=body.relation)
+    return ticket.link(to=context.ticket("to", body.to), relation=body.relation)
 
 
 # Command -> (its body, what it does). The ticket's own guards say when it may be done.
@@ -335,15 +340,19 @@ def expect_version(request: Request, work: Work, ticket: Ticket) -> None:
 
     Raises:
         InvalidInput: not an ETag of ours.
-        StaleVersion: the sender saw an older version; says what changed since.
+        StaleVersion: the sender saw an older version.
     """
     header = request.headers.get("if-match")
     if header is None or header.strip() == "*":
         return
     text = header.strip().removeprefix("W/").strip('"')
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise InvalidInput("If-Match", f'an ETag as it was sent, such as "{ticket.version}"')
-    seen = int(text)
+    check_version(work, ticket, int(text))
+
+
+def check_version(work: Work, ticket: Ticket, seen: int) -> None:
+    """Raises: StaleVersion: the writer saw an older version; says what changed since."""
     if seen == ticket.version:
         return
     rows = work.store.pending_stream(ticket.id.bytes)

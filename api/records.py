@@ -1,6 +1,7 @@
 """Records over HTTP: lists, one record, opening one, and commands on it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -214,19 +215,24 @@ async def get_request(request: Request, principal: Anyone, number: str, as_of: A
     return await _one(request, principal, "request", number, as_of)
 
 
-def _context(request: Request, principal: Principal, work: Work, linked: dict[str, tuple[UUID, str]]) -> Context:
-    def ticket_id(number: str) -> tuple[UUID, str]:
-        if number not in linked:
-            raise InvalidInput("to", f"the number of a ticket; there is no {number}")
-        return linked[number]
+def context_of(request: Request, principal: Principal, work: Work, linked: Mapping[str, UUID] | None = None) -> Context:
+    """What a command of this principal needs."""
+    return Context(work=work, person=principal.person, handle=directory_of(request).handle, linked=linked or {})
 
-    return Context(work=work, person=principal.person, handle=directory_of(request).handle, ticket_id=ticket_id)
+
+async def linked_by(request: Request, body: Body) -> dict[str, UUID]:
+    """The tickets that a command's body names, as far as they exist."""
+    number = getattr(body, "to", None)
+    if not number:
+        return {}
+    target = await read(request, lambda reader, _: queue_page.ticket_id(reader, number.strip().upper()))
+    return {number: target[1]} if target else {}
 
 
 @router.post("/incidents", status_code=201, summary="Open an incident")
 async def post_incident(request: Request, principal: Writes, body: OpenIncident) -> Response:
     def decide(work: Work) -> tuple[int, Ticket, dict[str, Any]]:
-        incident = open_incident(body, _context(request, principal, work, {}))
+        incident = open_incident(body, context_of(request, principal, work))
         return 201, incident, shown(work, incident, alerts=[], links=[])
 
     return (await execute(request, principal, decide)).response()
@@ -241,7 +247,7 @@ async def post_request(request: Request, principal: Anyone, body: SubmitRequest)
         raise NotAllowed("a requester submits requests for themselves only")
 
     def decide(work: Work) -> tuple[int, Ticket, dict[str, Any]]:
-        submitted = submit_request(body, _context(request, principal, work, {}))
+        submitted = submit_request(body, context_of(request, principal, work))
         return 201, submitted, shown(work, submitted, alerts=[], links=[])
 
     return (await execute(request, principal, decide)).response()
@@ -262,17 +268,12 @@ async def command(request: Request, principal: Principal, kind: str, number: str
     row = await found(request, number)
     if row.kind != kind:
         raise NotFound(kind, number)
-    linked: dict[str, tuple[UUID, str]] = {}
-    other = getattr(body, "to", None)
-    if other is not None:
-        target = await read(request, lambda reader, _: queue_page.ticket_id(reader, other))
-        if target is not None:
-            linked[other] = (target[1], target[0])
+    linked = await linked_by(request, body)
 
     def decide(work: Work) -> tuple[int, Ticket, dict[str, Any]]:
         record = work.load(KINDS[kind], row.id)
         expect_version(request, work, record)
-        act(record, body, _context(request, principal, work, linked))
+        act(record, body, context_of(request, principal, work, linked))
         links = [{"number": link.number, "relation": link.relation} for link in row.links]
         return 200, record, shown(work, record, alerts=row.alerts, links=links)
 

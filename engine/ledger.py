@@ -34,7 +34,7 @@ A = TypeVar("A", bound=Aggregate)
 
 MOST_IN_A_BATCH: Final = 256
 MOST_WAITING: Final = 8_192
-MOST_CACHED: Final = 8_000
+MOST_CACHED: Final = 6_000
 MOST_IN_A_QUESTION: Final = 500
 LONG_STREAM: Final = 256
 MOST_PREFETCHED: Final = 5_000

@@ -13,7 +13,7 @@ from uuid import UUID
 from engine.alert import Alert
 from engine.clock import micros
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
-from engine.errors import InvalidInput, MalformedDelivery, NotFound
+from engine.errors import InvalidInput, MalformedDelivery, NotFound, TocsinError
 from engine.identity import alert_id, delivery_id, source_id
 from engine.judgement import Judgement, LeasePolicy
 from engine.ledger import Ledger, Unit, Work
@@ -52,8 +52,8 @@ class Rejected(MalformedDelivery):
         self.delivery, self.error = delivery, error
 
 
-class _ProfileChanged(Exception):
-    """The source was configured anew between parsing and deciding."""
+class _ProfileChanged(TocsinError):
+    """The source was configured anew between parsing and deciding; never leaves this module."""
 
 
 class Intake:

@@ -9,26 +9,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import Principal
-from api.commands import COMMANDS_OF, KINDS, Body, Command, Context
+from api.commands import COMMANDS_OF, KINDS, Body, Command, Context, check_version
 from api.console import words
 from api.console.forms import check_form, local_path, read_form
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, go_to, working
 from api.console.ticket import ticket_page
-from api.door import directory_of, house_of
+from api.door import house_of
 from api.reading import WAIT_SECONDS
-from api.records import found, parsed
-from engine.clock import from_micros, rfc3339
+from api.records import context_of, found, linked_by, parsed
 from engine.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound, StaleVersion, TocsinError
 from engine.ledger import Unit, Work
 from engine.ticket import Ticket
-from projections.queue_page import ticket_id
 from projections.runner import Runner
 from projections.ticket_row import TicketRow
 
@@ -96,42 +93,17 @@ async def act(request: Request, number: str, command: str, principal: Annotated[
 async def _carry_out(
     request: Request, principal: Principal, row: TicketRow, seen: str | None, carry_out: Command, body: Body
 ) -> int:
-    linked: dict[str, tuple[UUID, str]] = {}
-    other = getattr(body, "to", None)
-    if other is not None:
-        target = await asyncio.to_thread(_target, request, other)
-        if target is not None:
-            linked[other] = (target[1], target[0])
-
-    def number_of(number: str) -> tuple[UUID, str]:
-        if number not in linked:
-            raise InvalidInput("to", _("the number of a ticket; there is no %s") % words.plain(number))
-        return linked[number]
+    if seen is None or not seen.isascii() or not seen.isdigit():
+        raise InvalidInput("version", _("the version that the form was made from"))
+    linked = await linked_by(request, body)
 
     def decide(work: Work) -> int:
         record = work.load(KINDS[row.kind], row.id)
-        _check_version(work, record, seen)
-        carry_out(record, body, Context(work=work, person=principal.person, handle=directory_of(request).handle, ticket_id=number_of))
+        check_version(work, record, int(seen))
+        carry_out(record, body, context_of(request, principal, work, linked))
         return work.stamp()
 
     return await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
-
-
-def _target(request: Request, number: str) -> tuple[str, UUID] | None:
-    runner: Runner = request.app.state.runner
-    with runner.views.reader() as reader:
-        return ticket_id(reader, number.strip().upper())
-
-
-def _check_version(work: Work, ticket: Ticket, seen: str | None) -> None:
-    """Raises: StaleVersion: the form was made from an older version."""
-    if seen is None or not seen.isascii() or not seen.isdigit():
-        raise InvalidInput("version", _("the version that the form was made from"))
-    if int(seen) == ticket.version:
-        return
-    rows = work.store.pending_stream(ticket.id.bytes)
-    changes = [(row.type, rfc3339(from_micros(row.recorded_at))) for row in rows if row.version > int(seen)]
-    raise StaleVersion(ticket.number, seen=int(seen), current=ticket.version, changes=changes)
 
 
 def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: type[Body]) -> Obstacle:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api.access import PEOPLE, SESSION_SECONDS, Principal
+from api.access import PEOPLE, SESSION_SECONDS, Principal, TooManyTries
 from api.console.forms import FORM_COOKIE, check_anonymous, check_form, local_path, masked, read_form
 from api.console.language import gettext as _
 from api.console.layout import SIGN_IN, ConsoleRoute, go_to, page_for, render, session_of
@@ -37,7 +37,7 @@ async def sign_in(request: Request) -> Response:
     try:
         session = await directory_of(request).sign_in(login, form.get("password", ""), address)
     except NotAllowed as refusal:
-        throttled = "too many" in str(refusal)
+        throttled = isinstance(refusal, TooManyTries)
         fault = _("Too many tries. Wait a minute, then try again.") if throttled else _("Name or password is wrong.")
         return _page(request, wanted=wanted, login=login, fault=fault, status=429 if throttled else 403)
     response = go_to(wanted)

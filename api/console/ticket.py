@@ -15,7 +15,6 @@ from api.commands import KINDS
 from api.console import instants, words
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
-from api.console.work_queue import known_teams
 from api.door import directory_of
 from engine.clock import rfc3339
 from engine.errors import NotFound
@@ -25,6 +24,7 @@ from engine.ticket import Relation
 from projections.alert_page import AlertFilter, alerts
 from projections.changes import changes_before
 from projections.history_page import HistoryItem, history
+from projections.people import teams as known_teams
 from projections.queue_page import ticket
 from projections.ticket_row import TicketRow
 from projections.views import Reader

@@ -18,7 +18,6 @@ from engine.errors import InvalidInput
 from projections.page import Page
 from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, queue, tickets
 from projections.ticket_row import TicketRow
-from projections.views import Reader
 
 router = APIRouter(route_class=ConsoleRoute)
 
@@ -239,8 +238,3 @@ def _list_page(request: Request, principal: Principal, kind: str, here: str) -> 
         narrowed=bool(filters.meaning), next_href=around.with_query(cursor=found.next) if found.next else None,
         first=not request.query_params.get("cursor"), first_href=around.with_query(),
     )
-
-
-def known_teams(reader: Reader) -> list[str]:
-    """Teams that people belong to: whom a ticket may be given to."""
-    return [row[0] for row in reader.rows("SELECT DISTINCT team FROM people WHERE team IS NOT NULL ORDER BY team")]

@@ -66,12 +66,10 @@ class Stage:
         person = self._people[who]
 
         def run(work: Work) -> UUID:
-            return decide(Context(work=work, person=person, handle=self.house.directory.handle, ticket_id=self._ticket))
+            linked = {f"@{scene}": ticket for scene, ticket in self._scenes.items()}
+            return decide(Context(work=work, person=person, handle=self.house.directory.handle, linked=linked))
 
         return await self.house.ledger.commit(Unit(run, actor=f"user:{person}"))
-
-    def _ticket(self, scene: str) -> tuple[UUID, str]:
-        return self._scenes[scene.removeprefix("@")], "incident"
 
     def _act(self, step: Act, context: Context) -> UUID:
         kind = "request" if step.scene.startswith("request") else "incident"

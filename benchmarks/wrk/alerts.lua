@@ -12,15 +12,17 @@ function init(args)
 end
 
 local function alert()
-  local name
+  local name, number
   if math.random() < repeats then
-    name = "known-" .. math.random(1, 100)
+    number = math.random(1, 100)
+    name = "known-" .. number
   else
     counter = counter + 1
+    number = counter
     name = thread_id .. "-" .. counter
   end
   return '{"status":"firing","labels":{"alertname":"HighErrorRate","instance":"srv-' .. name .. '","service":"service-' ..
-    math.random(1, 50) .. '","severity":"warning","env":"prod","team":"shop"},"annotations":{"summary":"Errors over 5 % on srv-' ..
+    number % 50 .. '","severity":"critical","env":"prod","team":"shop"},"annotations":{"summary":"Errors over 5 % on srv-' ..
     name .. '","description":"Too many answers with 5xx for ten minutes."},"startsAt":"2026-03-02T10:00:00.123Z",' ..
     '"endsAt":"0001-01-01T00:00:00Z","generatorURL":"http://prometheus/graph","fingerprint":"00aa11bb22cc33dd"}'
 end

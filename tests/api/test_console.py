@@ -561,7 +561,6 @@ def test_a_change_shortly_before_stands_beside_the_incident(desk: Desk) -> None:
     assert desk.client.post("/v2/change/enqueue", json={"routing_key": key, "payload": payload}).status_code == 202
     desk.clock.advance(14 * 60)
     page = words(desk.page(f"/console/tickets/{desk.ring(service='Deployed')}"))
-    print(page)
     assert re.search(r"CHG-\d+ Deployed 4.12 .*14 min before", page)
 
 

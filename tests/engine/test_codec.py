@@ -130,7 +130,8 @@ def test_a_sealed_field_that_was_altered_moved_or_copied_is_refused(codec: Codec
     swapped = {**fields, "title": fields["fields"], "fields": fields["title"]}
     others = {**fields, "requester": str(uuid4())}
     codec.encode(fact(msgspec.structs.replace(REQUEST, requester=UUID(others["requester"]))))  # that person has a key too
-    for changed, version in ((altered, 1), (swapped, 1), (others, 1), (fields, 2)):
+    cut = {**fields, field: {"sealed": fields[field]["sealed"][:-3]}}
+    for changed, version in ((altered, 1), (cut, 1), (swapped, 1), (others, 1), (fields, 2)):
         with pytest.raises(VaultLocked, match="does not belong where it stands"):
             codec.decode(REQUEST.TOPIC, msgspec.json.encode(changed), STREAM, version)
 
