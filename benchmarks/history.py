@@ -16,21 +16,23 @@ LEVELS = (Level.HIGH, Level.MEDIUM, Level.LOW)
 SERVICES = tuple(f"service-{number}" for number in range(50))
 TEAMS = ("Shop", "Network", "Databases", "Workplace")
 IN_A_UNIT = 50
+FIRST_PART = 0.45
 
 
 def tickets(ledger: Ledger, clock: SimulatedClock, *, closed: int, left_open: int, days: float) -> int:
     """Append the lives of `closed` tickets and the beginnings of `left_open`, spread over `days`; the number of events.
 
-    The open ones are spread evenly among the others, so as many were open at any time as there are at the end, in proportion.
+    The ones that stay open are all opened within the first 45 % of the time, so that they are open half-way too.
     """
     total = closed + left_open
-    stride = max(1, total // max(1, left_open))
+    last = int(total * FIRST_PART) if total * FIRST_PART > left_open else total
+    stays = frozenset(number * last // left_open for number in range(left_open))
     step, pending, events = timedelta(days=days) / total, [], 0
     for first in range(0, total, IN_A_UNIT):
         part = range(first, min(first + IN_A_UNIT, total))
         clock.advance((step * len(part)).total_seconds())
-        pending.append(ledger.submit(Unit(lambda work, part=part: _live(work, part, stride), actor="user:bench")))  # type: ignore[misc]  # mypy can't see through the default
-        events += sum(2 if number % stride == 0 else 5 for number in part)
+        pending.append(ledger.submit(Unit(lambda work, part=part: _live(work, part, stays), actor="user:bench")))  # type: ignore[misc]  # mypy can't see through the default
+        events += sum(2 if number in stays else 5 for number in part)
         if len(pending) > 100:
             _wait(pending)
     _wait(pending)
@@ -42,13 +44,13 @@ def _wait(pending: "list[Future[Any]]") -> None:
         pending.pop().result()
 
 
-def _live(work: Work, part: range, stride: int) -> None:
+def _live(work: Work, part: range, stays: frozenset[int]) -> None:
     for number in part:
         incident = Incident.open(
             uuid4(), work.journal, number=work.number("INC"), title=f"Errors on srv-{number % 997}", impact=LEVELS[number % 3],
             urgency=LEVELS[number // 3 % 3], now=work.now, channel="api", service=SERVICES[number % len(SERVICES)],
         )
-        _work(incident, number, work.now, close=number % stride != 0)
+        _work(incident, number, work.now, close=number not in stays)
 
 
 def _work(ticket: Ticket, number: int, now: datetime, *, close: bool) -> None:

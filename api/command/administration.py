@@ -1,5 +1,6 @@
 """Sources, tokens, accounts, rules and the views: what an administrator does from the terminal, also beside a running server."""
 
+import secrets
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from engine.observation import Severity
 from engine.person import Role
 from engine.rule import Rule, TicketRule
 from engine.source import Source, SourceAdded
+from monitors.integrations import pagerduty
 from monitors.integrations.generic import read_mapping
 from monitors.integrations.registry import adapter_named
 
@@ -105,7 +107,9 @@ def add_source(
 
     with opened(data) as house:
         house.ledger.run(Unit(decide, actor="tocsin"))
-        token = house.directory.create_token(role=Role.MONITOR, source=name)
+        # Clients of PagerDuty's API expect a key of 32 characters.
+        key = secrets.token_hex(16) if chosen.endpoint == pagerduty.ADAPTER.endpoint else None
+        token = house.directory.create_token(role=Role.MONITOR, source=name, value=key)
         base = (house.settings.public_address or address).rstrip("/")
     endpoint = base + chosen.endpoint.replace("{source}", name)
     out.print(f"token    {token}\naddress  {endpoint}\n")
