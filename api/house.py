@@ -24,6 +24,7 @@ from monitors.intake import Intake
 from monitors.integrations.registry import ADAPTERS
 
 ADMIN_LOGIN: Final = "admin"
+DEMO_MARK: Final = "demo"
 CLOCK_ACCEPTED: Final = "clock_accepted"
 REAL: Final = "real"
 SIMULATED: Final = "simulated"

@@ -1,11 +1,9 @@
 """`tocsin serve` and `tocsin migrate`: the server in one process on the embedded store."""
 
 import gc
-import os
 import socket
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -14,11 +12,11 @@ from rich.console import Console
 
 from api.app import create_app
 from api.command.opening import DataOption, opened
-from api.house import House, open_house
-from api.settings import BadSettings, Settings, load_settings
+from api.house import DEMO_MARK, House, open_house
+from api.settings import BadSettings, load_settings
 from projections.runner import Runner
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
@@ -88,6 +86,9 @@ def register(app: typer.Typer) -> None:
             house, runner, finish = week.open_demo(settings, address)
         else:
             house = open_house(settings)
+            if house.store.meta(DEMO_MARK) is not None and host not in LOOPBACK:
+                house.close()
+                raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
             runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
         application = create_app(house, runner)
@@ -119,10 +120,3 @@ def _tell(house: House, address: str) -> None:
         login, password = house.first_admin
         console.print(f"first account: {login} / {password}   (shown this once)\n  {address}/console")
 
-
-def default_data() -> Path:
-    """Where a store lies unless it is said otherwise."""
-    return Path(os.environ.get("TOCSIN_DATA", "data"))
-
-
-__all__ = ["Settings", "configure_logs", "default_data", "listen", "register"]

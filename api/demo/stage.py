@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,7 @@ from api.commands import COMMANDS_OF, KINDS, Context, OpenIncident, SubmitReques
 from api.demo.cast import ACCOUNTS, PASSWORD
 from api.demo.week import DAYS, Act, Open, Ring, Step, last_tuesday, trickle, week
 from api.hooks import PAGERDUTY_CHANGES
-from api.house import House, open_house
+from api.house import DEMO_MARK, House, open_house
 from api.scheduler import Scheduler
 from api.settings import BadSettings, Settings
 from engine.clock import SimulatedClock, rfc3339
@@ -25,8 +25,6 @@ from engine.errors import Refused
 from engine.ledger import Unit, Work
 from engine.ticket import Ticket
 from projections.runner import Runner
-
-MARK: Final = "demo"
 
 
 class Stage:
@@ -98,7 +96,7 @@ def open_demo(settings: Settings, address: str) -> tuple[House, Runner, Callable
     fresh = not settings.log_file.exists()
     clock = SimulatedClock(now - timedelta(days=DAYS) if fresh else now, running=not fresh)
     house = open_house(settings, clock=clock, first_admin=False)
-    if house.store.meta(MARK) is None and not fresh:
+    if house.store.meta(DEMO_MARK) is None and not fresh:
         house.close()
         raise BadSettings(f"--demo: {settings.data} holds a store that is none of a demo; name another folder with --data")
     runner = Runner(house.ledger, settings.data / "views.db")
@@ -123,7 +121,7 @@ def open_demo(settings: Settings, address: str) -> tuple[House, Runner, Callable
 
 
 def _mark(work: Work) -> None:
-    work.after.append(lambda store: store.set_meta(MARK, "week"))
+    work.after.append(lambda store: store.set_meta(DEMO_MARK, "week"))
 
 
 def _fill(house: House, clock: SimulatedClock, now: datetime, progress: Progress) -> None:
