@@ -18,8 +18,6 @@ from api.commands import (
     Context,
     OpenIncident,
     SubmitRequest,
-    execute,
-    expect_version,
     open_incident,
     shown,
     submit_request,
@@ -27,6 +25,7 @@ from api.commands import (
 from api.door import allow, directory_of, house_of
 from api.problem import MEDIA_TYPE, NoSuchBasis
 from api.reading import WAIT_SECONDS, answer, plain, read
+from api.writing import execute, expect_version
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected
 from engine.errors import InvalidInput, NotAllowed, NotFound
 from engine.identity import stream_id

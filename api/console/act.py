@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import Principal
-from api.commands import COMMANDS_OF, KINDS, Body, Command, Context, check_version
+from api.commands import COMMANDS_OF, KINDS, Body, Command, Context
 from api.console import words
 from api.console.forms import check_form, local_path, read_form
 from api.console.language import gettext as _
@@ -23,6 +23,7 @@ from api.console.ticket import ticket_page
 from api.door import house_of
 from api.reading import WAIT_SECONDS
 from api.records import context_of, found, linked_by, parsed
+from api.writing import check_version
 from engine.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound, StaleVersion, TocsinError
 from engine.ledger import Unit, Work
 from engine.ticket import Ticket

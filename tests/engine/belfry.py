@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from hypothesis import HealthCheck, settings
 
-from engine.aggregate import Aggregate
+from engine.aggregate import Aggregate, restored, snapshot
 from engine.alert import Alert
 from engine.clock import SimulatedClock, rfc3339
 from engine.correlation import Correlation, CorrelationIncidentOpened
@@ -79,9 +79,13 @@ class Belfry(Bell):
         return list(self.ledger._cache.values())
 
     def check_replay(self) -> None:
-        """What decisions are taken on is what the log says."""
+        """What decisions are taken on is what the log says, and what a snapshot would give."""
         for aggregate in self.cached():
             assert aggregate.state() == self.ledger.get(type(aggregate), aggregate.id).state()
+            if aggregate.REMEMBERS:
+                again = restored(type(aggregate), aggregate.id, aggregate.version, snapshot(aggregate))
+                assert again is not None
+                assert again.state() == aggregate.state()
 
     def check_log(self) -> None:
         """Positions and versions without a hole, times that never decrease, causes that come before what they led to."""
