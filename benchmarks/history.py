@@ -4,7 +4,6 @@ from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from engine.clock import SimulatedClock
 from engine.incident import Incident
@@ -47,7 +46,7 @@ def _wait(pending: "list[Future[Any]]") -> None:
 def _live(work: Work, part: range, stays: frozenset[int]) -> None:
     for number in part:
         incident = Incident.open(
-            uuid4(), work.journal, number=work.number("INC"), title=f"Errors on srv-{number % 997}", impact=LEVELS[number % 3],
+            work.new_id(), work.journal, number=work.number("INC"), title=f"Errors on srv-{number % 997}", impact=LEVELS[number % 3],
             urgency=LEVELS[number // 3 % 3], now=work.now, channel="api", service=SERVICES[number % len(SERVICES)],
         )
         _work(incident, number, work.now, close=number not in stays)

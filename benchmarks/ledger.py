@@ -1,13 +1,11 @@
 """The ledger without HTTP, against raw SQLite and against the library's stock recorder, in turns within one run."""
 
 import argparse
+import asyncio
 import os
 import sqlite3
 import statistics
-import threading
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from eventsourcing.persistence import StoredEvent
@@ -24,7 +22,7 @@ from engine.vault import Vault
 
 ROUNDS = 5
 BATCH, BATCHES = 1_000, 30
-CALLERS, EACH = 128, 60
+CALLERS, EACH = 128, 150
 STATE = os.urandom(508)
 
 
@@ -110,7 +108,7 @@ def _stock(path: Path) -> float:
 
 
 def _callers(folder: Path) -> float:
-    """Events a second of many callers who each wait for their own commit."""
+    """Events a second of many callers who each wait for their own commit, as the interface's requests do."""
     folder.mkdir()
     store, vault = SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32)
     ledger = Ledger(store, vault, SystemClock())
@@ -119,22 +117,14 @@ def _callers(folder: Path) -> float:
     def decide(work: Work) -> None:
         work.journal.add(work.new_id(), 1, event)
 
-    left, done = [EACH] * CALLERS, threading.Semaphore(0)
+    async def caller() -> None:
+        for _ in range(EACH):
+            await ledger.commit(Unit(decide, actor="bench"))
 
-    def again(caller: int, _: "Future[Any] | None" = None) -> None:
-        if left[caller] == 0:
-            done.release()
-            return
-        left[caller] -= 1
-        ledger.submit(Unit(decide, actor="bench")).add_done_callback(lambda future: again(caller, future))
+    async def work() -> None:
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
-    def work() -> None:
-        for caller in range(CALLERS):
-            again(caller)
-        for _ in range(CALLERS):
-            done.acquire()
-
-    rate = CALLERS * EACH / seconds(work)
+    rate = CALLERS * EACH / seconds(lambda: asyncio.run(work()))
     ledger.close()
     store.close()
     vault.close()

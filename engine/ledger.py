@@ -87,7 +87,7 @@ class Work:
 
     def new_id(self) -> UUID:
         """An id for a record that nothing outside identifies."""
-        return self._ledger.ids.at(micros(self.now) // 1_000)
+        return self._ledger.new_id()
 
     def number(self, kind: str) -> str:
         """The next number of a kind (`INC` gives INC-1, INC-2, …): unique for ever, increasing in log order, may have gaps."""
@@ -172,6 +172,10 @@ class _Batch:
     touched: set[UUID] = field(default_factory=set)
     timers: dict[bytes, DueTimer | None] = field(default_factory=dict)  # None: no longer due
     numbers: dict[str, int] = field(default_factory=dict)
+    milliseconds: int = 0
+
+    def __post_init__(self) -> None:
+        self.milliseconds = micros(self.now) // 1_000
 
 
 class Ledger:
@@ -335,6 +339,9 @@ class Ledger:
         numbers[kind] += 1
         return numbers[kind]
 
+    def new_id(self) -> UUID:
+        return self.ids.at(self._batch.milliseconds)
+
     def due_timer(self, timer: bytes) -> DueTimer | None:
         if timer in self._batch.timers:
             return self._batch.timers[timer]
@@ -420,7 +427,7 @@ class Ledger:
 
     def _decide(self, waiting: _Waiting) -> tuple[_Waiting, Any, BaseException | None]:
         unit = waiting.unit
-        work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or self.ids.at(micros(self._batch.now) // 1_000)))
+        work = Work(self, self._batch.now, Journal(actor=unit.actor, correlation_id=unit.correlation_id or self.new_id()))
         before = self.reached
         try:
             result = unit.decide(work)

@@ -19,7 +19,9 @@ SCHEMA_VERSION: Final = "1"
 BUSY_SECONDS: Final = 10.0
 WRITER_CACHE_KIB: Final = 12_000  # what a batch touches of the indexes should stay in memory
 READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
-CHECKPOINT_COMMITS: Final = 256
+# The write-ahead log is moved into the file when so many rows wait in it; a commit counts as some, for what else it wrote.
+CHECKPOINT_ROWS: Final = 4_000
+COMMIT_WEIGHT: Final = 16
 _ASK_AGAIN: Final = -2  # never a data_version: the next `begin` reads the head and the others' streams anew
 
 COLUMNS: Final = "position, stream, version, type, state, recorded_at, actor, correlation, cause"
@@ -267,6 +269,7 @@ class SqliteStore:
         sql = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._inside(lambda: self._writer.executemany(sql, rows))
         if rows:
+            self._unmoved += len(rows)
             self._last = rows[-1]
             self._head = Head(self._last.position, self._last.recorded_at)
 
@@ -391,8 +394,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             if not self._landed():
                 raise StoreUnavailable(f"the store cannot be written: {error}") from error
-        self._unmoved += 1
-        if self._unmoved >= CHECKPOINT_COMMITS:
+        self._unmoved += COMMIT_WEIGHT
+        if self._unmoved >= CHECKPOINT_ROWS:
             self._unmoved = 0
             self._enough.set()
 
