@@ -95,7 +95,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
 
     Args:
         clock: instead of the one that the settings ask for.
-        first_admin: make the first administrator on a new store.
+        first_admin: make the first administrator where nobody has an account yet.
 
     Raises:
         BadSettings: the store was made with another kind of clock, or by a newer Tocsin.
@@ -119,7 +119,6 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         raise
     directory = Directory(ledger)
     store_id = store.meta("store_id")
-    fresh = store_id is None
     if store_id is None:
         store_id = str(uuid4())
         ledger.run(Unit(lambda work: _found(work, str(store_id), clock), actor="tocsin"))
@@ -129,7 +128,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         settings, clock, store, vault, ledger, Intake(ledger), directory, store_id, new_key=new_key,
         clock_accepted=store.meta(CLOCK_ACCEPTED),
     )
-    if fresh and first_admin and not store.accounts():
+    if first_admin and not store.accounts():
         password = secrets.token_urlsafe(12)
         directory.open_account(login=ADMIN_LOGIN, name="Administrator", role="admin", password=password)
         house.first_admin = (ADMIN_LOGIN, password)
@@ -145,12 +144,15 @@ def _check(store: SqliteStore, clock: Clock) -> None:
 
 
 def _clock(store: SqliteStore, settings: Settings) -> Clock:
-    """The clock of these settings; a simulated store that is opened without `TOCSIN_CLOCK` goes on from its last event."""
-    if settings.clock is not None:
-        return SimulatedClock(settings.clock)
-    if store.meta("clock") == SIMULATED:
-        return SimulatedClock(from_micros(store.head().recorded_at))
-    return SystemClock()
+    """The clock of these settings; of a simulated store it never starts before the last event.
+
+    So a command beside the server, and a server that starts again, see what was recorded since the first start.
+    """
+    simulated = store.meta("clock") == SIMULATED
+    if settings.clock is None and not simulated:
+        return SystemClock()
+    last = from_micros(store.head().recorded_at)
+    return SimulatedClock(max(last, settings.clock) if settings.clock is not None else last)
 
 
 def _kind(clock: Clock) -> str:

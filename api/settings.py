@@ -3,12 +3,12 @@
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import TocsinError
@@ -21,10 +21,17 @@ class BadSettings(TocsinError):
     """A setting is unknown or has a value that cannot be; the message names it and says what was expected."""
 
 
-def _with_zone(instant: datetime | None) -> datetime | None:
-    if instant is not None and instant.tzinfo is None:
-        raise ValueError("an instant with a zone, such as 2026-03-02T10:00:30Z")
-    return instant.astimezone(UTC) if instant is not None else None
+def _instant(value: object) -> datetime | None:
+    """An instant as text, or as TOML's own; a bare number would be taken for seconds since 1970."""
+    if value is None:
+        return None
+    try:
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("expected an instant with its zone, such as 2026-03-02T10:00:30Z")
 
 
 class Settings(BaseSettings):
@@ -47,9 +54,9 @@ class Settings(BaseSettings):
     database: str | None = None
     kafka: str | None = None
     master_key_file: Path | None = None
-    clock: Annotated[datetime | None, AfterValidator(_with_zone)] = None
+    clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
     public_address: str | None = None
-    max_body_bytes: int = 16 * 1024 * 1024
+    max_body_bytes: int = Field(16 * 1024 * 1024, gt=0)
     secure_cookies: bool = False
 
     @property
@@ -84,14 +91,15 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     if file:
         try:
             values.update(tomllib.loads(Path(file).read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise BadSettings(f"{SETTINGS_FILE}: expected a TOML file at {file}: {error}") from error
+        for name in values.keys() - Settings.model_fields.keys():
+            raise BadSettings(f"{file}: {name}: no such setting{_near(name, Settings.model_fields)}")
     for key, value in environment.items():
         if not key.startswith(PREFIX) or key == SETTINGS_FILE:
             continue
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise BadSettings(f"{key}: no such setting{f'; did you mean {near[0]}?' if near else ''}")
+            raise BadSettings(f"{key}: no such setting{_near(key, known)}")
         values[known[key]] = value
     values.update({name: value for name, value in overrides.items() if value is not None})
     try:
@@ -99,4 +107,9 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
-        raise BadSettings(f"{name}: {first['msg']}") from error
+        raise BadSettings(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -5,6 +5,7 @@
 The HTTP side (`api/hooks.py`) has authenticated the sender and knows the source's name; it answers after the commit.
 """
 
+import asyncio
 import zlib
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,7 @@ from monitors.integrations.registry import adapter_named
 REJECTED_BYTES_A_DAY: Final = 16 * 1024 * 1024
 # Of a body that is too large, this much of its beginning.
 KEPT_OF_TOO_LARGE: Final = 64 * 1024
+LARGE_BODY: Final = 256 * 1024
 IDEMPOTENCY_KEY: Final = "key:"
 
 
@@ -95,7 +97,10 @@ class Intake:
             profile = self.profile(source)
             chosen = adapter or adapter_named(profile.adapter)
             try:
-                parsed = chosen.parse(body, content_type, profile)
+                if len(body) > LARGE_BODY:  # seconds of work at the worst: everybody else goes on meanwhile
+                    parsed = await asyncio.to_thread(chosen.parse, body, content_type, profile)
+                else:
+                    parsed = chosen.parse(body, content_type, profile)
             except MalformedDelivery as error:
                 delivery = await self.reject(source, body, error, content_type=content_type, adapter=chosen.name)
                 raise Rejected(error, delivery) from error

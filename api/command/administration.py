@@ -3,7 +3,7 @@
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -19,8 +19,10 @@ from engine.person import Role
 from engine.rule import Rule, TicketRule
 from engine.source import Source, SourceAdded
 from monitors.integrations import pagerduty
-from monitors.integrations.generic import read_mapping
+from monitors.integrations.generic import ADAPTER, read_mapping
 from monitors.integrations.registry import adapter_named
+
+GENERIC: Final = ADAPTER.name
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -88,12 +90,10 @@ def add_source(
 ) -> None:
     """Configure a sender: prints its token, its address and the block to paste into the sender's settings."""
     chosen = adapter_named(adapter)
-    text = mapping.read_text() if mapping else None
-    if text is not None:
-        read_mapping(text)
+    text = _mapping(mapping, adapter) if mapping else None
     _check_zone(zone)
-    if not name or len(name) > 100 or any(character in name for character in "/?#% \t\n"):
-        raise InvalidInput("name", "1 to 100 characters without blanks and / ? # %")
+    if not name or len(name) > 100 or not name.isprintable() or any(character in name for character in "/?#% "):
+        raise InvalidInput("name", "1 to 100 printable characters without blanks and / ? # %")
     event = SourceAdded(
         name=name, adapter=adapter, zone=zone, severity=severity, mapping=text, repeat_interval_seconds=repeat,
         ignored_labels=tuple(ignore or ()),
@@ -112,8 +112,20 @@ def add_source(
         token = house.directory.create_token(role=Role.MONITOR, source=name, value=key)
         base = (house.settings.public_address or address).rstrip("/")
     endpoint = base + chosen.endpoint.replace("{source}", name)
-    out.print(f"token    {token}\naddress  {endpoint}\n")
+    out.print(f"token    {token}\naddress  {endpoint}\n", markup=False)
     out.print(chosen.snippet(endpoint, token), markup=False)
+
+
+def _mapping(file: Path, adapter: str) -> str:
+    """The text of a mapping that can be used."""
+    if adapter != GENERIC:
+        raise InvalidInput("mapping", f"no mapping: only the adapter {GENERIC} takes one")
+    try:
+        text = file.read_text()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("mapping", f"TOML in UTF-8: {error}") from error
+    read_mapping(text)
+    return text
 
 
 def _check_zone(zone: str) -> None:

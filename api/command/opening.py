@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from api.house import House, open_house
 from api.settings import BadSettings, load_settings
@@ -32,10 +33,19 @@ def opened(data: Path | None, *, must_exist: bool = False) -> Iterator[House]:
     if must_exist and not settings.log_file.exists():
         raise BadSettings(f"there is no store in {settings.data}; name its folder with --data or TOCSIN_DATA")
     house = open_house(settings, first_admin=False)
+    tell_of_key(house)
     try:
         yield house
     finally:
         house.close()
+
+
+def tell_of_key(house: House) -> None:
+    """Say on standard error where the master key lies, if it was made just now."""
+    if house.new_key is not None:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
+            f"master key made: {house.new_key.resolve()}\n  Back this up, apart from the data: without it sealed text is gone."
+        )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command's root: its sub-commands, and how errors of ours are told (one line, no traceback)."""
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -20,10 +21,17 @@ administration.register(app)
 
 def main() -> None:
     """Run a command; exit 1 with one line for whatever was asked wrongly or can't be done."""
+    serving.configure_logs()
     try:
         app()
     except TocsinError as error:
-        Console(stderr=True, highlight=False).print(f"tocsin: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        _refuse(str(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        _refuse(f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _refuse(text: str) -> NoReturn:
+    Console(stderr=True, highlight=False).print(f"tocsin: {text}", style="red", markup=False, soft_wrap=True)
+    sys.exit(1)

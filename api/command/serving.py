@@ -11,7 +11,7 @@ import uvicorn
 from rich.console import Console
 
 from api.app import create_app
-from api.command.opening import DataOption, opened
+from api.command.opening import DataOption, opened, tell_of_key
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
 from projections.runner import Runner
@@ -74,7 +74,6 @@ def register(app: typer.Typer) -> None:
         data: DataOption = None,
     ) -> None:
         """Run everything in one process."""
-        configure_logs()
         settings = load_settings(data=data)
         if demo and host not in LOOPBACK:
             raise BadSettings("--demo: its accounts have known passwords, so it listens on 127.0.0.1 only")
@@ -113,9 +112,8 @@ def register(app: typer.Typer) -> None:
 
 def _tell(house: House, address: str) -> None:
     """What the first start has to say once, on standard error."""
+    tell_of_key(house)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if house.new_key is not None:
-        console.print(f"master key made: {house.new_key.resolve()}\n  Back this up, apart from the data: without it sealed text is gone.")
     if house.first_admin is not None:
         login, password = house.first_admin
         console.print(f"first account: {login} / {password}   (shown this once)\n  {address}/console")

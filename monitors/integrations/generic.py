@@ -3,7 +3,7 @@
 Without a mapping, a document (a single one, an array of them, or NDJSON) has these fields, all but a title optional:
 
     key or id          scalar, or a list of scalars: identifies the condition. None: each document is a new condition
-    title, summary, message    the first that holds text
+    title, summary, message    the first that holds text; else the key
     severity           a word (`engine/observation.py`); `priority` where it is missing
     firing             true or false; or `status`, a word such as firing, resolved, acknowledged
     service, resource or host
@@ -62,7 +62,9 @@ _PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 _CEL_SMALLEST, _CEL_GREATEST = -(2**63), 2**64 - 1
 # CEL copies `body` at each evaluation that mentions it: items × bytes that we are willing to copy (about a second).
-_MAX_COPIED: Final = 200_000_000
+_MAX_COPIED: Final = 20_000_000
+# A macro such as filter() copies its result at each step: 1,300 items take a second, and 13,000 would take minutes.
+_MAX_EVALUATED: Final = 128 * 1024
 _MAX_MAPPING: Final = 64 * 1024
 
 
@@ -173,12 +175,13 @@ def _read_default(value: object, path: str, profile: SourceProfile) -> Observati
     link = http_link(address)
     if link is None:
         extra |= texts_of({"link": address})
-    title = _default_title(document, extra)
+    dedup_key = None if key is None else composed_key(key if isinstance(key, list) else [key], member(path, name))
+    title = _default_title(document, extra) or title_line(dedup_key or "")
     if not title:
-        raise MalformedDelivery(member(path, "title"), "expected a title (or summary, or message)")
+        raise MalformedDelivery(member(path, "title"), "expected a title (or summary, or message), or a key")
     return _observation(
         kind=_default_kind(document, path),
-        dedup_key=None if key is None else composed_key(key if isinstance(key, list) else [key], member(path, name)),
+        dedup_key=dedup_key,
         title=title,
         values=document | {
             "severity": document.get("severity") or document.get("priority"),
@@ -272,6 +275,10 @@ def _mapped(body: Any, path: str, size: int, mapping: PayloadMapping, profile: S
         items, within, rest = _picked(body, path, mapping.each_path)
         scope = _Scope(None, rest)
     elif mapping.each is not None:
+        if size > _MAX_EVALUATED:
+            raise MalformedDelivery(
+                path, f"expected at most {_MAX_EVALUATED} bytes for a mapping whose `each` is an expression; a plain path has no such limit"
+            )
         scope = _Scope(body, body)
         items, within = scope.items(mapping.each, path), member(path, "each")
         if not isinstance(items, list):
@@ -437,7 +444,8 @@ def _compile(source: object, field: str) -> Expression:
         program = cel.compile(source)
         names = program.variables()
     except Exception as fault:      # whatever the library says against it
-        raise InvalidInput(f"mapping.{field}", f"a CEL expression ({cut(str(fault), 300)})") from None
+        first_line = str(fault).partition("\n")[0]      # the others draw an arrow
+        raise InvalidInput(f"mapping.{field}", f"a CEL expression ({cut(first_line, 300)})") from None
     return Expression(field, source, program, "body" in names, "item" in names)
 
 

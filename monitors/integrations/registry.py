@@ -29,4 +29,4 @@ def adapter_named(name: str) -> Adapter:
     try:
         return _BY_NAME[name]
     except KeyError:
-        raise NotFound("adapter", name) from None
+        raise NotFound("adapter", f"{name}; there are {', '.join(_BY_NAME)}") from None
