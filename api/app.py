@@ -106,7 +106,7 @@ def _ready(house: House, runner: Runner) -> Response:
     state = {
         "status": "ok" if ready else "not ready", "checks": checks, "version": VERSION, "store": house.store_id,
         "clock": "simulated" if house.clock.simulated else "real", "now": rfc3339(house.clock.now()),
-        "position": house.ledger.last_position, "views_position": runner.position, "lag_events": runner.lag,
+        "position": house.store.head().position, "views_position": runner.position, "lag_events": runner.lag,
     }
     headers = {} if ready else {"Retry-After": "5"}
     return Response(msgspec.json.encode(state), 200 if ready else 503, media_type="application/json", headers=headers)

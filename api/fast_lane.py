@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -46,6 +47,8 @@ class FastLane:
             response = await (hooks.hook(source, request) if exact is None else exact(request))
         except TocsinError as error:
             response = of_error(error)
+        except ClientDisconnect:
+            return  # it hung up in the middle of its body; nobody waits for an answer
         await response(scope, receive, send)
         route = "/hooks/{source}" if exact is None else path
         REQUESTS.labels(route, f"{response.status_code // 100}xx").observe(time.perf_counter() - begun)

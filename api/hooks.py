@@ -3,10 +3,12 @@
 A 2xx is answered after the commit. What cannot be read is kept with the reason and answered in the sender's own terms.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -28,6 +30,7 @@ router = APIRouter(tags=["intake"])
 JSON: Final = "application/json"
 PAGERDUTY_MAX_BYTES: Final = 512 * 1024
 LONGEST_IDENTITY: Final = 255
+ROUTING_KEY: Final = re.compile(rb'"routing_key"\s*:\s*"([!-~]{1,255})"')
 # The same source speaks both: its change events come by another endpoint.
 PAGERDUTY_CHANGES: Final = replace(pagerduty.ADAPTER, parse=pagerduty.parse_change)
 
@@ -69,13 +72,20 @@ async def _receive(request: Request, source: str, *, adapter: Adapter | None = N
     try:
         body = await read_body(request, limit)
     except TooLarge as error:
-        house.intake.profile(source)
-        reason = MalformedDelivery("$", f"a body of at most {limit} bytes", status=413)
-        beginning = request.state.beginning[:KEPT_OF_TOO_LARGE]
-        delivery = await house.intake.reject(source, beginning, reason, content_type=content_type, length=request.state.size)
-        raise TooLarge(limit, str(delivery)) from error
+        raise TooLarge(limit, str(await _too_large(request, source, limit, adapter))) from error
     return await counted(
         house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
+    )
+
+
+async def _too_large(request: Request, source: str, limit: int, adapter: Adapter | None) -> UUID:
+    """Keep the beginning of a body over the limit, with its size; the delivery."""
+    intake = house_of(request).intake
+    name = adapter.name if adapter else intake.profile(source).adapter
+    DELIVERIES.labels("rejected").inc()
+    return await intake.reject(
+        source, request.state.beginning[:KEPT_OF_TOO_LARGE], MalformedDelivery("$", f"a body of at most {limit} bytes", status=413),
+        content_type=request.headers.get("content-type", ""), adapter=name, length=request.state.size,
     )
 
 
@@ -144,11 +154,14 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
     try:
         body = await read_body(request, PAGERDUTY_MAX_BYTES)
     except TooLarge:
+        source = _source_of_routing_key(request, request.state.beginning[:KEPT_OF_TOO_LARGE])[0]
+        if source is not None:
+            await _too_large(request, source, PAGERDUTY_MAX_BYTES, adapter)
         return _pagerduty_problem(413, [f"the event is larger than {PAGERDUTY_MAX_BYTES} bytes"])
-    source = _source_of_routing_key(request, body)
+    source, fault = _source_of_routing_key(request, body)
     if source is None:
         await directory_of(request).refuse("unknown_token", "intake")
-        return _pagerduty_problem(400, ["'routing_key' is missing, or is no key that is registered here"])
+        return _pagerduty_problem(400, [fault])
     house = house_of(request)
     content_type = request.headers.get("content-type", "")
     try:
@@ -167,17 +180,23 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
     return Response(_encode(kind(receipt)), 202, media_type=JSON, headers={"Tocsin-Position": str(receipt.position)})
 
 
-def _source_of_routing_key(request: Request, body: bytes) -> str | None:
-    """The routing key selects the source; a body without a readable one is nobody's and is not kept."""
+def _source_of_routing_key(request: Request, body: bytes) -> tuple[str | None, str]:
+    """(the source that the routing key selects, what is wrong where there is none); a body of nobody's is not kept.
+
+    Of a body that is no JSON the key is taken as it stands there: then the fault is kept as that source's.
+    """
+    fault = "'routing_key' is missing, or is no key that is registered here"
     try:
         event = read_json(body)
-    except MalformedDelivery:
-        event = None
-    key = event.get("routing_key") if isinstance(event, dict) else None
+        key = event.get("routing_key") if isinstance(event, dict) else None
+    except MalformedDelivery as error:
+        found = ROUTING_KEY.search(body)
+        key = found[1].decode() if found else None
+        fault = str(error) if key is None else fault
     if not isinstance(key, str) or not key:
         key = bearer(request) or ""
     principal = directory_of(request).token_principal(key) if key else None
-    return principal.source if principal and principal.role is Role.MONITOR else None
+    return (principal.source if principal and principal.role is Role.MONITOR else None), fault
 
 
 @router.post("/v2/enqueue", status_code=202, summary="PagerDuty Events API v2: trigger, acknowledge, resolve")

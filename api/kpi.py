@@ -3,8 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from engine.errors import InvalidInput
 from projections import kpi_page
-from projections.kpi_page import KpiFilter, Window
+from projections.kpi_page import EXPECTED_YEARS, FIRST_YEAR, KpiFilter, Window
 from projections.views import Reader
 
 DEFAULT_DAYS: Final = 7
@@ -15,9 +16,11 @@ def window_of(start: datetime | None, end: datetime | None, now: datetime, zone:
     """The window that was asked for; by default the week that ends now.
 
     Raises:
-        InvalidInput: an end before the start, an unknown zone or basis.
+        InvalidInput: an end before the start, an instant far outside the calendar, an unknown zone or basis.
     """
     end = end or now
+    if end.year < FIRST_YEAR:
+        raise InvalidInput("to", EXPECTED_YEARS)
     return Window(start=start or end - timedelta(days=DEFAULT_DAYS), end=end, zone=zone, basis=basis)
 
 

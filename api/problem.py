@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engine.errors import (
@@ -110,7 +111,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, TocsinError):  # FastAPI hides what was wrong with a body
+            return of_error(error.__cause__)
         return problem(error.status_code, str(error.detail), str(error.detail), headers=error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def hung_up(_: Request, __: ClientDisconnect) -> Response:
+        return problem(400, "Hung up", "the body ended too early")
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:

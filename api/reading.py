@@ -13,13 +13,22 @@ from api.door import house_of
 from api.problem import ViewBehind
 from engine.clock import micros, rfc3339
 from engine.errors import InvalidInput
+from projections.alert_page import AlertRow
+from projections.changes import ChangeRow
+from projections.page import Page
 from projections.runner import Runner
+from projections.ticket_row import TicketRow
 from projections.views import Reader
 
 T = TypeVar("T")
 
 WAIT_SECONDS: Final = 2.0
 POSITION_HEADER: Final = "tocsin-position"
+ONLY_OF_ONE: Final[dict[type, tuple[str, ...]]] = {
+    TicketRow: ("description", "fields"),
+    AlertRow: ("labels", "details", "link"),
+    ChangeRow: ("details", "link"),
+}
 
 
 def instant(field: str, text: str) -> datetime:
@@ -89,6 +98,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return value
+
+
+def page_of(page: Page[Any]) -> dict[str, Any]:
+    """A list as it is answered: without what the views look up only where one record is asked for."""
+    items = plain(page.items)
+    for item in items:
+        for name in ONLY_OF_ONE.get(type(page.items[0]), ()):
+            del item[name]
+    return {"items": items, "next": page.next, "position": page.position}
 
 
 def answer(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -24,7 +24,7 @@ from api.commands import (
 )
 from api.door import allow, directory_of, house_of
 from api.problem import MEDIA_TYPE, NoSuchBasis
-from api.reading import WAIT_SECONDS, answer, plain, read
+from api.reading import WAIT_SECONDS, answer, page_of, plain, read
 from api.writing import execute, expect_version
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected
 from engine.errors import InvalidInput, NotAllowed, NotFound
@@ -88,11 +88,6 @@ Administers = Annotated[Principal, Depends(allow(ADMINS))]
 AsOf = Annotated[str | None, Query(description="what was known at this instant (RFC 3339), or at this log position")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]
-
-
-def page_of(page: Page[Any]) -> dict[str, Any]:
-    """A list as the interface answers it."""
-    return {"items": plain(page.items), "next": page.next, "position": page.position}
 
 
 def ticket_filter(
@@ -402,7 +397,7 @@ async def get_body(request: Request, principal: Administers, delivery: UUID) -> 
     said = record.received or record.rejected
     if said is None:
         raise NotFound("delivery", str(delivery))
-    content = await asyncio.to_thread(house.intake.body, said.body) if said.body else None
+    content = await asyncio.to_thread(house.intake.body, said.body) if said.body else (None if said.length else b"")
     if content is None:
         raise NotFound("kept body of delivery", str(delivery))
 

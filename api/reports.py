@@ -9,8 +9,8 @@ from starlette.responses import Response
 from api.access import READERS, Principal
 from api.door import allow, house_of
 from api.kpi import measures, window_of
-from api.reading import answer, instant, plain, read
-from api.records import PROBLEMS, Anyone, AsOf, Cursor, Limit, one_ticket, page_of, person_of
+from api.reading import answer, instant, page_of, plain, read
+from api.records import PROBLEMS, Anyone, AsOf, Cursor, Limit, one_ticket, person_of
 from engine.errors import NotFound
 from engine.person import Role
 from projections import history_page, kpi_page

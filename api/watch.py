@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from api.access import AUDITORS, READERS, Principal
 from api.door import allow, house_of
 from api.measures import SUBSCRIBERS, exposition
+from api.reading import plain
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact
@@ -38,7 +39,7 @@ def shown_fact(fact: Fact) -> dict[str, Any]:
         "actor": fact.actor,
         "correlation": str(fact.correlation_id),
         "cause": fact.cause,
-        "data": msgspec.to_builtins(fact.event),
+        "data": plain(fact.event),
     }
 
 
@@ -53,7 +54,8 @@ async def log_page(
     ledger = house_of(request).ledger
     facts = await asyncio.to_thread(ledger.read, after, limit)
     following = facts[-1].position if len(facts) == limit else None
-    answer = {"items": [shown_fact(fact) for fact in facts], "next": following, "position": ledger.last_position}
+    head = await asyncio.to_thread(ledger.store.head)  # also what another process appended
+    answer = {"items": [shown_fact(fact) for fact in facts], "next": following, "position": head.position}
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 

@@ -24,7 +24,7 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery.
 
     Attributes:
-        state: received or rejected.
+        state: decided or rejected.
         length: of the body in bytes.
         monitoring_events: how many it holds.
         lost: alerts that the sender says it left out.
@@ -246,6 +246,6 @@ def _delivery_id(reader: Reader, position: int) -> UUID:
 def _row(row: tuple[Any, ...]) -> DeliveryRow:
     return DeliveryRow(
         position=row[0], id=UUID(bytes=row[1]), source=row[2], adapter=row[3], received_at=from_micros(row[4]),
-        state="received" if row[8] is None else "rejected", length=row[5], monitoring_events=row[6], lost=row[7], status=row[8],
+        state="decided" if row[8] is None else "rejected", length=row[5], monitoring_events=row[6], lost=row[7], status=row[8],
         path=row[9], reason=row[10],
     )

@@ -27,6 +27,9 @@ METRICS: Final = {metric.name.lower(): metric for metric in Metric}
 GROUPS: Final = ("kind", "priority", "service", "team", "agent", "channel", "day")
 BASES: Final = ("recorded", "occurred")
 MOST_DAYS: Final = 3_700
+FIRST_YEAR: Final = 1900
+END_YEAR: Final = 2200
+EXPECTED_YEARS: Final = f"an instant between the years {FIRST_YEAR} and {END_YEAR}"
 _NONE: Final = ""
 
 
@@ -49,6 +52,9 @@ class Window:
         """Raises: InvalidInput: no zone, an unknown one, or an end before the start."""
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise InvalidInput("from", "an instant with its zone")
+        for name, instant in (("from", self.start), ("to", self.end)):
+            if not FIRST_YEAR <= instant.year < END_YEAR:  # beyond them a zone's days leave the calendar
+                raise InvalidInput(name, EXPECTED_YEARS)
         if self.end <= self.start:
             raise InvalidInput("to", "an instant after `from`")
         if self.basis not in BASES:

@@ -57,9 +57,9 @@ def register(app: typer.Typer) -> None:
 
 def _figures(title: str, groups: list[KpiGroup], by: str | None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column((by or "").capitalize())
+    table.add_column((by or "").capitalize(), no_wrap=True)
     for column in ("Opened", "Resolved", "Reopened", "Acknowledge p50 / p90", "Respond p50 / p90", "Restore p50 / p90"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for group in groups:
         label = "all" if group.key is None else group.label or "none"
         counts = (str(group.opened.count), str(group.resolved.count), str(group.reopened.count))

@@ -3,7 +3,7 @@
 import sys
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -16,12 +16,11 @@ from api.command.measures import register as register_measures
 from api.command.opening import AsOfOption, DataOption, JsonOption, opened, viewed
 from api.command.output import print_json
 from api.house import House
-from api.reading import instant, plain
+from api.reading import instant, page_of, plain
 from api.watch import shown_fact
 from engine.clock import micros
 from engine.errors import NotFound
 from projections import history_page, queue_page
-from projections.page import Page
 from projections.queue_page import QueueFilter
 from projections.why import why as explain
 
@@ -34,10 +33,6 @@ out = Console(highlight=False)
 def position_of(house: House, as_of: str | None) -> int | None:
     """The position of an `--as-of`."""
     return None if as_of is None else house.store.position_at(micros(instant("--as-of", as_of)))
-
-
-def page_json(page: Page[Any]) -> dict[str, Any]:
-    return {"items": plain(page.items), "next": page.next, "position": page.position}
 
 
 def near(then: datetime, now: datetime) -> str:
@@ -68,7 +63,7 @@ def queue(
         page = queue_page.queue(reader, filters=filters, sort=sort, as_of=at, cursor=cursor, limit=limit)
         now = instant("--as-of", as_of) if as_of else house.clock.now()
     if json:
-        print_json(page_json(page))
+        print_json(page_of(page))
         return
     if not page.items:
         out.print("Nothing waits for anybody. :bell:")
@@ -103,7 +98,7 @@ def history(
     if page is None:
         raise NotFound("ticket or alert", number)
     if json:
-        print_json(page_json(page))
+        print_json(page_of(page))
         return
     table = Table(box=box.SIMPLE_HEAD, title=f"{number}: what happened", title_justify="left")
     for column in ("When (UTC)", "What", "Who"):
@@ -154,7 +149,7 @@ def why(
         print_json({"number": number, "fields": plain(explained)})
         return
     for explanation in explained:
-        out.print(Text.assemble((f"{number} {explanation.field}", "bold"), f" is {explanation.value}, since"))
+        out.print(Text.assemble((f"{number} {explanation.field}", "bold"), f" is {'not set' if explanation.value is None else explanation.value}, since"))
         for depth, reason in enumerate(explanation.chain):
             rule = f" by rule {reason.rule}, version {reason.rule_version}" if reason.rule else ""
             arrow = "because " if depth else ""

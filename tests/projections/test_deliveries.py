@@ -29,7 +29,7 @@ def test_rejected_deliveries_are_each_listed_once_over_the_pages(world: World, r
     assert {(row.source, row.state, row.status, row.reason) for row in found} == {
         ("alertmanager", "rejected", 422, "a JSON object")
     }
-    assert [(row.state, row.monitoring_events) for row in received] == [("received", 1)]
+    assert [(row.state, row.monitoring_events) for row in received] == [("decided", 1)]
 
 
 def test_a_delivery_says_what_was_made_of_it(world: World, runner: Runner) -> None:
