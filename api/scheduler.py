@@ -60,6 +60,9 @@ class Scheduler:
             except TocsinError as error:
                 log.warning("timers wait for the store", error=str(error))
                 fired = 0
+            except Exception:  # one timer's fault must not end all of them
+                log.exception("a timer failed")
+                fired = 0
             if not fired:
                 self._stop.wait(self._pause())
 

@@ -62,6 +62,7 @@ class IncidentRecovered(Event, frozen=True):
     TOPIC: ClassVar[str] = "incident.recovered.v1"
     recovered_at: datetime
     proposed: bool = False  # a person has it in hand, so resolving it is only proposed
+    code: str = "solved"    # of the resolve that follows, if it stays recovered
 
 
 class IncidentRelapsed(Event, frozen=True):
@@ -105,6 +106,7 @@ class Incident(Ticket):
         self.urgency = Level.MEDIUM
         self.correlation: UUID | None = None
         self.recovered = False
+        self.recovery_code = "solved"
 
     @classmethod
     def open(
@@ -157,11 +159,12 @@ class Incident(Ticket):
         solution = required("solution", solution, "what restored the service")
         return self.record(IncidentResolved(code=code, solution=solution, resolved_at=now, requester=self.requester))
 
-    def recover(self, *, ended_at: datetime) -> Fact | None:
+    def recover(self, *, ended_at: datetime, code: str = "solved") -> Fact | None:
         """Its last alert ended; nothing to say twice, and nothing on a ticket that is done."""
         if not self.is_open or self.recovered:
             return None
-        return self.record(IncidentRecovered(recovered_at=self._not_before_opened(ended_at), proposed=self.touched))
+        event = IncidentRecovered(recovered_at=self._not_before_opened(ended_at), proposed=self.touched, code=code)
+        return self.record(event)
 
     def relapse(self, *, alert: UUID) -> Fact | None:
         """An alert fires (again) while it was only recovered."""
@@ -169,10 +172,11 @@ class Incident(Ticket):
             return None
         return self.record(IncidentRelapsed(alert=alert))
 
-    def settle(self, *, ended_at: datetime, rule: str, rule_version: int, code: str = "solved") -> Fact | None:
+    def settle(self, *, ended_at: datetime, rule: str, rule_version: int) -> Fact | None:
         """Resolve it because its alerts ended and stayed ended; only while no person has it in hand."""
         if not self.is_open or not self.recovered or self.touched:
             return None
+        code = self.recovery_code
         return self.record(
             IncidentResolved(
                 code=code,
@@ -198,8 +202,8 @@ class Incident(Ticket):
         self.touched = True
 
     @applies(IncidentRecovered)
-    def _recovered(self, _: IncidentRecovered) -> None:
-        self.recovered = True
+    def _recovered(self, event: IncidentRecovered) -> None:
+        self.recovered, self.recovery_code = True, event.code
 
     @applies(IncidentRelapsed)
     def _relapsed(self, _: IncidentRelapsed) -> None:

@@ -226,6 +226,8 @@ class Judgement:
                 alert.end_episode(ended_at=start, cause="newer_episode")
                 self._miss(alert, key, observation, start, ended_at)
             case Place.SAME:
+                if alert.stale_since is not None:
+                    self.work.load(Timer, timer_id(alert.id, STALE)).cancel()
                 alert.end_episode(ended_at=ended_at)
         assert alert.ended_at is not None
         self.follow_end(alert, alert.ended_at)
@@ -349,15 +351,15 @@ class Judgement:
             if ended is not None and not correlation.firing and correlation.incident == incident.id:
                 assert correlation.last_end is not None
                 with work.caused_by(ended):
-                    recovered = incident.recover(ended_at=correlation.last_end)
+                    recovered = incident.recover(ended_at=correlation.last_end, code=code)
                 if recovered is not None:
                     with work.caused_by(recovered):
-                        self._settle(incident, correlation.last_end, code)
+                        self._settle(incident, correlation.last_end)
         journal.actor = actor
 
-    def _settle(self, incident: Incident, ended_at: datetime, code: str) -> None:
+    def _settle(self, incident: Incident, ended_at: datetime) -> None:
         if self.rule.settle_seconds == 0:
-            incident.settle(ended_at=ended_at, rule=self.rule.name, rule_version=self.rule.version, code=code)
+            incident.settle(ended_at=ended_at, rule=self.rule.name, rule_version=self.rule.version)
             return
         due_at = self.work.now + timedelta(seconds=self.rule.settle_seconds)
         self.work.load(Timer, timer_id(incident.id, SETTLE)).set(owner=incident.id, purpose=SETTLE, due_at=due_at)

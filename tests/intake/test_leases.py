@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.alert import Alert, AlertEpisodeEnded, AlertHeardAgain, AlertWentStale
 from engine.clock import SimulatedClock, micros, rfc3339
+from engine.incident import IncidentResolved
 from engine.judgement import LEASE, SETTLE, STALE
 from engine.ledger import Ledger
 from engine.policy import fire
@@ -290,3 +291,26 @@ def test_a_timer_fires_not_before_its_time_and_not_after_it_was_moved_or_cancell
     bell.clock.advance(5 * REPEAT)
     assert bell.ledger.run(fire(timer, policy)) is False  # cancelled
     assert bell.events(TimerFired) == []
+
+
+def test_an_incident_that_settles_after_a_lease_is_resolved_as_no_longer_reported(bell: Bell) -> None:
+    bell.publish(TicketRule(name="reference", settle_seconds=60))
+    start = bell.clock.now()
+    bell.ring("prometheus", json.dumps(api_alert(start, start + timedelta(seconds=90))).encode(), adapter="prometheus")
+    for _ in range(4):
+        bell.clock.advance(60)
+        bell.run_due()
+    (incident,) = bell.incidents
+    assert incident.meaning is Meaning.RESOLVED
+    assert [event.code for event in told(bell, IncidentResolved)] == ["no_longer_reported"]
+
+
+def test_a_resolve_of_a_stale_alert_leaves_nothing_due(bell: Bell) -> None:
+    bell.add_source(SourceAdded(name="quiet", adapter="alertmanager", repeat_interval_seconds=REPEAT))
+    start = bell.clock.now()
+    bell.ring("quiet", json.dumps(notice(member(start))).encode())
+    bell.clock.advance(2.3 * REPEAT)
+    bell.run_due()
+    assert due(bell) == [STALE]
+    bell.ring("quiet", json.dumps(notice(member(start, bell.clock.now()))).encode())
+    assert due(bell) == []
