@@ -59,6 +59,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAP
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], []
+    app.state.streams = watch.Streams()
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)

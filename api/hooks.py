@@ -30,7 +30,7 @@ router = APIRouter(tags=["intake"])
 JSON: Final = "application/json"
 PAGERDUTY_MAX_BYTES: Final = 512 * 1024
 LONGEST_IDENTITY: Final = 255
-ROUTING_KEY: Final = re.compile(rb'"routing_key"\s*:\s*"([!-~]{1,255})"')
+ROUTING_KEY: Final = re.compile(rb'"routing_key"\s*:\s*"([!#-\[\]-~]{1,255})"')
 # The same source speaks both: its change events come by another endpoint.
 PAGERDUTY_CHANGES: Final = replace(pagerduty.ADAPTER, parse=pagerduty.parse_change)
 

@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
         return rfc3339(value)
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -26,6 +27,20 @@ REST_SECONDS: Final = 0.25
 BEAT_SECONDS: Final = 15.0
 MOST_IN_A_MESSAGE: Final = 100
 FIRST_RETRY_MS: Final = 2_000
+
+
+@dataclass(slots=True)
+class Streams:
+    """The live streams of one process, so that they can be ended when it stops: a browser would keep them open for ever."""
+
+    open: set[asyncio.Event] = field(default_factory=set)
+    ending: bool = False
+
+    def end(self) -> None:
+        """End all of them; called on the event loop's thread."""
+        self.ending = True
+        for changed in self.open:
+            changed.set()
 
 
 def shown_fact(fact: Fact) -> dict[str, Any]:
@@ -76,18 +91,19 @@ async def stream(request: Request, _: Annotated[Principal, Depends(allow(READERS
 
 
 async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterator[bytes]:
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    loop, changed, streams = asyncio.get_running_loop(), asyncio.Event(), request.app.state.streams
 
     def notice(_: int) -> None:
         loop.call_soon_threadsafe(changed.set)
 
     unsubscribe = runner.subscribe(notice)
+    streams.open.add(changed)
     SUBSCRIBERS.inc()
     try:
         yield f"retry: {FIRST_RETRY_MS}\n: listening after {after}\n\n".encode()
         if runner.position > after:
             changed.set()
-        while not await request.is_disconnected():
+        while not streams.ending and not await request.is_disconnected():
             try:
                 await asyncio.wait_for(changed.wait(), BEAT_SECONDS)
             except TimeoutError:
@@ -100,6 +116,7 @@ async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterat
                 yield b"id: %d\nevent: change\ndata: %s\n\n" % (position, message)
             await asyncio.sleep(REST_SECONDS)
     finally:
+        streams.open.discard(changed)
         SUBSCRIBERS.dec()
         unsubscribe()
 

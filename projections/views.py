@@ -45,6 +45,8 @@ def connect(path: Path, *, create: bool, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
     )
+    if create:
+        path.chmod(0o600)  # names and texts of people stand in it
     connection.execute("PRAGMA journal_mode = WAL")
     # A crash of the machine may lose the last commits, which are in the log, but never breaks the file.
     connection.execute("PRAGMA synchronous = NORMAL")

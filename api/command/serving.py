@@ -3,6 +3,7 @@
 import gc
 import socket
 import sys
+from types import FrameType
 from typing import Annotated, Final
 
 import structlog
@@ -14,17 +15,22 @@ from api.app import create_app
 from api.command.opening import DataOption, opened, tell_of_key
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
+from api.watch import Streams
 from projections.runner import Runner
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
-    """Says when it accepts requests."""
+    """Says when it accepts requests, and ends the live streams when it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+    def __init__(self, config: uvicorn.Config, ready: str, streams: Streams) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._streams = ready, streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._streams.end()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -101,7 +107,7 @@ def register(app: typer.Typer) -> None:
             application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
             timeout_graceful_shutdown=5, lifespan="on",
         )
-        _Server(config, f"ready http://{host}:{port}").run(sockets=[bound])
+        _Server(config, f"ready http://{host}:{port}", application.state.streams).run(sockets=[bound])
 
     @app.command()
     def migrate(data: DataOption = None) -> None:

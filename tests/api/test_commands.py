@@ -151,6 +151,7 @@ def test_json_is_read_strictly_everywhere(client: TestClient, headers: Headers, 
     answer = client.post("/api/v1/incidents", content=body, headers={"Content-Type": "application/json", **headers("agent")})
     assert answer.status_code in (400, 422), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["field"]
 
 
 def test_what_is_not_there_is_not_found(client: TestClient, headers: Headers) -> None:

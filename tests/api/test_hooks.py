@@ -88,9 +88,8 @@ def test_what_cannot_be_read_is_named_kept_and_opens_nothing(
     assert kept.path == answer.json()["field"]
     delivery = client.get(f"/api/v1/deliveries/{answer.json()['delivery']}", headers=headers("auditor")).json()
     assert delivery["state"] == "rejected"
-    if body:
-        stored = client.get(f"/api/v1/deliveries/{answer.json()['delivery']}/body", headers=headers("admin"))
-        assert stored.content == body
+    stored = client.get(f"/api/v1/deliveries/{answer.json()['delivery']}/body", headers=headers("admin"))
+    assert (stored.status_code, stored.content) == (200, body)
     assert client.get("/api/v1/alerts", headers=headers("agent")).json()["items"] == []
     assert post(client, headers, "alertmanager", payload(f"{AM}/firing.json")).status_code == 202
 
@@ -116,7 +115,7 @@ def test_a_body_over_the_limit_keeps_its_beginning_and_size(client: TestClient, 
     assert answer.status_code == 413
     (kept,) = rejected(house)
     assert kept.truncated
-    assert kept.length == limit + 1
+    assert (kept.length, kept.adapter) == (limit + 1, "alertmanager")
     assert kept.body is not None
     assert len(house.intake.body(kept.body) or b"") == KEPT_OF_TOO_LARGE
 
@@ -150,8 +149,9 @@ class TestAlertmanagersOwnApi:
     """POST /api/v2/alerts, so that Prometheus points straight at Tocsin."""
 
     def test_the_same_alert_by_webhook_and_by_api_is_one(self, client: TestClient, headers: Headers) -> None:
-        post(client, headers, "alertmanager", payload(f"{AM}/firing.json"))
-        labels = client.get("/api/v1/monitoring-events", headers=headers("agent")).json()["items"][0]["labels"]
+        sent = post(client, headers, "alertmanager", payload(f"{AM}/firing.json"))
+        position = {"Tocsin-Position": sent.headers["Tocsin-Position"], **headers("agent")}
+        labels = client.get("/api/v1/monitoring-events", headers=position).json()["items"][0]["labels"]
         body = [{"labels": labels, "startsAt": "2026-03-02T10:00:00.123Z", "annotations": {"summary": "again"}}]
         answer = client.post("/api/v2/alerts", json=body, headers=headers("monitor:alertmanager"))
         assert answer.status_code == 200
@@ -206,3 +206,30 @@ class TestPagerDuty:
         answer = client.post("/v2/enqueue", json={"routing_key": "nobody's", "event_action": "trigger"})
         assert answer.status_code == 400
         assert rejected(house) == []
+
+    @pytest.mark.parametrize(
+        ("body", "fault"),
+        [
+            (f'{{"routing_key":"{KEY}","event_action":"trigger","event_action":"resolve"}}', "event_action: duplicated key"),
+            (f'{{"routing_key":"{KEY}","payload":{{"summary":"a\\u0000"}}}}', "payload.summary: expected text without"),
+            (f'{{"routing_key":"{KEY}",', "$: expected JSON"),
+        ],
+    )
+    def test_a_body_that_is_no_json_is_kept_as_its_keys_source(
+        self, client: TestClient, house: House, body: str, fault: str
+    ) -> None:
+        answer = client.post("/v2/enqueue", content=body.encode())
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0].startswith(fault)
+        assert [(kept.source, kept.status) for kept in rejected(house)] == [("pagerduty", 400)]
+
+    def test_what_is_no_json_and_nobodys_is_told_where(self, client: TestClient, house: House) -> None:
+        answer = client.post("/v2/enqueue", content=b"{")
+        assert (answer.status_code, answer.json()["errors"][0][:2]) == (400, "$:")
+        assert rejected(house) == []
+
+    def test_an_event_over_the_limit_keeps_its_beginning(self, client: TestClient, house: House) -> None:
+        answer = self.send(client, {"event_action": "trigger", "payload": {"summary": "s" * 600_000}})
+        assert answer.status_code == 413
+        (kept,) = rejected(house)
+        assert (kept.source, kept.adapter, kept.truncated) == ("pagerduty", "pagerduty", True)

@@ -1,7 +1,8 @@
 """Reading: as of an instant, pages, reading what one wrote, and the log."""
 
+import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,33 @@ def test_the_log_is_read_by_page_and_in_order(client: TestClient, headers: Heade
     assert len(positions) == page["position"]
 
 
+def test_every_instant_of_the_log_has_microseconds_and_z(client: TestClient, headers: Headers) -> None:
+    body = {"alerts": [{"status": "firing", "labels": {"alertname": "a"}, "startsAt": "2026-03-02T10:00:00Z"}]}
+    client.post("/hooks/alertmanager", json=body, headers=headers("monitor:alertmanager"))
+    said = client.get("/api/v1/log?limit=1000", headers=headers("auditor")).text
+    assert '"started_at":"2026-03-02T10:00:00.000000Z"' in said
+    assert re.findall(r'"\d{4}-\d\d-\d\dT[^"]*(?<!\.\d{6}Z)"', said) == []
+
+
+def test_a_list_holds_no_empty_stand_ins_for_what_only_one_record_shows(client: TestClient, headers: Headers) -> None:
+    written = client.post("/api/v1/incidents", json={"title": "a", "description": "long"}, headers=headers("agent"))
+    position = {"Tocsin-Position": written.headers["Tocsin-Position"], **headers("agent")}
+    (item,) = client.get("/api/v1/queue", headers=position).json()["items"]
+    assert "description" not in item
+    assert client.get("/api/v1/tickets/INC-1", headers=position).json()["description"] == "long"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["as_of=0001-01-01T00:00:00Z", "to=0001-01-02T00:00:00Z", "from=0001-01-01T00:00:00Z",
+     "from=2026-01-01T00:00:00Z&to=9999-12-31T23:59:59Z&group_by=day&zone=Asia/Tokyo"],
+)
+def test_a_window_outside_the_calendar_is_refused_by_name(client: TestClient, headers: Headers, query: str) -> None:
+    answer = client.get(f"/api/v1/kpis?{query}", headers=headers("agent"))
+    assert answer.status_code == 422
+    assert answer.json()["field"] in ("from", "to")
+
+
 def test_a_value_is_explained_down_to_what_came_from_outside(client: TestClient, headers: Headers) -> None:
     body = {"alerts": [{"status": "firing", "labels": {"alertname": "a", "severity": "critical", "service": "s"}, "startsAt": "2026-03-02T10:00:00Z"}]}
     answer = client.post("/hooks/alertmanager", json=body, headers=headers("monitor:alertmanager"))
@@ -154,6 +182,18 @@ class TestTheClock:
         assert again.clock.now() - house.clock.now() < timedelta(minutes=1)
         again.close()
 
+    def test_it_never_starts_before_the_last_event(self, tmp_path: Path) -> None:
+        """So a command beside the server, with the same environment, sees what the server recorded since."""
+        clock = SimulatedClock(datetime(2026, 3, 2, 10, tzinfo=UTC), running=False)
+        house = open_house(load_settings({}, data=tmp_path / "data"), clock=clock)
+        clock.advance(3_600)
+        house.directory.create_token(role="agent")
+        house.close()
+        again = open_house(load_settings({"TOCSIN_CLOCK": "2026-03-02T10:00:00Z"}, data=tmp_path / "data"))
+        assert again.clock.now() >= clock.now()
+        assert again.clock_trouble() is None
+        again.close()
+
     def test_a_store_of_the_real_clock_refuses_it(self, tmp_path: Path) -> None:
         open_house(load_settings({}, data=tmp_path / "data")).close()
         with pytest.raises(BadSettings, match="TOCSIN_CLOCK"):
@@ -164,11 +204,21 @@ class TestTheClock:
     ("environment", "told"),
     [
         ({"TOCSIN_DATTA": "x"}, "did you mean TOCSIN_DATA"),
-        ({"TOCSIN_CLOCK": "2026-03-02T10:00:30"}, "TOCSIN_CLOCK"),
+        ({"TOCSIN_CLOCK": "2026-03-02T10:00:30"}, "TOCSIN_CLOCK: expected an instant with its zone"),
+        ({"TOCSIN_CLOCK": "5"}, "TOCSIN_CLOCK: expected an instant with its zone"),
         ({"TOCSIN_MAX_BODY_BYTES": "lots"}, "TOCSIN_MAX_BODY_BYTES"),
+        ({"TOCSIN_MAX_BODY_BYTES": "0"}, "TOCSIN_MAX_BODY_BYTES"),
         ({"TOCSIN_SETTINGS": "/nowhere/tocsin.toml"}, "TOCSIN_SETTINGS"),
     ],
 )
 def test_a_wrong_setting_is_named(environment: dict[str, str], told: str) -> None:
     with pytest.raises(BadSettings, match=told):
         load_settings(environment)
+
+
+@pytest.mark.parametrize(("content", "told"), [(b'dta = "x"', "dta: no such setting; did you mean data"), (b'data = "\xff"', "TOML")])
+def test_a_wrong_settings_file_is_named(tmp_path: Path, content: bytes, told: str) -> None:
+    file = tmp_path / "tocsin.toml"
+    file.write_bytes(content)
+    with pytest.raises(BadSettings, match=told):
+        load_settings({"TOCSIN_SETTINGS": str(file)})

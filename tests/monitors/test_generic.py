@@ -80,6 +80,12 @@ def test_a_wrong_default_shape_is_refused_naming_its_place(value: Any, path: str
     assert (fault.path, fault.status) == (path, 422)
 
 
+def test_a_key_stands_in_for_a_missing_title() -> None:
+    """So that a resolve need say no more than which condition has ended."""
+    one = only({"key": "disk", "firing": False})
+    assert (one.kind, one.dedup_key, one.title) == (ObservationKind.RESOLVE, "disk", "disk")
+
+
 def test_arrays_and_lines() -> None:
     assert len(read([{"title": "a"}, {"title": "b"}])) == 2
     assert len(read(b'{"title":"a"}\n{"title":"b"}\n')) == 2

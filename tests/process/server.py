@@ -83,6 +83,16 @@ class Server:
         """SIGTERM: it finishes what it has begun."""
         self._end(signal.SIGTERM)
 
+    def tell(self, how: signal.Signals) -> None:
+        """Send a signal and go on."""
+        os.killpg(self.pid, how)
+
+    def ended(self) -> int:
+        """Wait for the end; the exit code, negative for a signal."""
+        process, self._process = self._process, None
+        assert process is not None
+        return process.wait(PATIENCE)
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
