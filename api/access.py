@@ -281,6 +281,8 @@ class Directory:
             work.load(Person, person).record(SignedIn(address=address, person=person))
             expires = micros(work.now + timedelta(seconds=SESSION_SECONDS))
             credential = Credential(person.bytes, account.role, None, expires, csrf)
+            now = micros(work.now)
+            work.after.append(lambda store: store.drop_expired(now))
             work.after.append(lambda store: store.set_credential(self._digest(secret), credential))
 
         await self._ledger.commit(Unit(decide, actor=f"user:{person}"))

@@ -377,6 +377,9 @@ class SqliteStore:
     def drop_credential(self, digest: bytes) -> None:
         self._execute("DELETE FROM credentials WHERE digest = ?", (digest,))
 
+    def drop_expired(self, now: int) -> None:
+        self._execute("DELETE FROM credentials WHERE expires_at < ?", (now,))
+
     def set_meta(self, key: str, value: str) -> None:
         sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))
