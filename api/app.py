@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import console, hooks, problem, records, reports, watch
-from api.door import house_of
+from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
@@ -59,7 +59,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAP
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], []
-    app.state.streams = watch.Streams()
+    app.state.streams, app.state.bodies = watch.Streams(), Bodies()
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import Request
@@ -10,10 +11,11 @@ from fastapi import Request
 from api.access import Directory, Principal
 from api.house import House
 from api.problem import TooLarge, Unauthenticated
-from engine.errors import NotAllowed
+from engine.errors import NotAllowed, Overloaded
 from engine.person import Role
 
 SESSION_COOKIE: Final = "tocsin_session"
+MOST_HELD_BYTES: Final = 96 * 1024 * 1024
 HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER: Final = "x-csrf-token"
 
@@ -81,19 +83,34 @@ def allow(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]]:
     return dependency
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+class Bodies:
+    """How many bytes of bodies a process holds at once: many large ones must not take its memory."""
 
-    Raises:
-        TooLarge: over `limit`; `error.args` hold nothing of it, `beginning_of` reads what may be kept.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            request.state.beginning = b"".join([*chunks, chunk])
-            request.state.size = max(size, int(request.headers.get("content-length") or 0))
-            raise TooLarge(limit)
-        chunks.append(chunk)
-    return b"".join(chunks) if len(chunks) != 1 else chunks[0]
+    def __init__(self, most: int = MOST_HELD_BYTES) -> None:
+        self.most, self.held = most, 0
+
+    @asynccontextmanager
+    async def of(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The whole body, for as long as it is worked on.
+
+        Raises:
+            TooLarge: over `limit`; its beginning and its size are then in `request.state`.
+            Overloaded: with the others it would be too much now.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                self.held += len(chunk)
+                if size > limit:
+                    announced = request.headers.get("content-length", "")
+                    request.state.beginning = b"".join([*chunks, chunk])
+                    request.state.size = max(size, int(announced) if announced.isdigit() else 0)
+                    raise TooLarge(limit)
+                if self.held > self.most:
+                    raise Overloaded("too many large bodies at once")
+                chunks.append(chunk)
+            yield chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            self.held -= size

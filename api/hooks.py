@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.access import SENDERS, Principal
-from api.door import bearer, directory_of, house_of, identify, read_body
+from api.door import bearer, directory_of, house_of, identify
 from api.measures import DELIVERIES, OBSERVATIONS
 from api.problem import MEDIA_TYPE, RETRY_AFTER_SECONDS, TooLarge, Unauthenticated
 from engine.delivery import MonitoringEvent
@@ -70,12 +70,12 @@ async def _receive(request: Request, source: str, *, adapter: Adapter | None = N
     limit = limit or house.settings.max_body_bytes
     content_type = request.headers.get("content-type", "")
     try:
-        body = await read_body(request, limit)
+        async with request.app.state.bodies.of(request, limit) as body:
+            return await counted(
+                house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
+            )
     except TooLarge as error:
         raise TooLarge(limit, str(await _too_large(request, source, limit, adapter))) from error
-    return await counted(
-        house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
-    )
 
 
 async def _too_large(request: Request, source: str, limit: int, adapter: Adapter | None) -> UUID:
@@ -152,12 +152,22 @@ def _pagerduty_problem(status: int, errors: list[str], *, headers: dict[str, str
 async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]], adapter: Adapter) -> Response:
     """Take one event in and answer as PagerDuty does: 202, or 400 with the list of faults, or 429 / 5xx to try again."""
     try:
-        body = await read_body(request, PAGERDUTY_MAX_BYTES)
+        async with request.app.state.bodies.of(request, PAGERDUTY_MAX_BYTES) as body:
+            return await _pagerduty_event(request, body, kind, adapter)
     except TooLarge:
         source = _source_of_routing_key(request, request.state.beginning[:KEPT_OF_TOO_LARGE])[0]
         if source is not None:
             await _too_large(request, source, PAGERDUTY_MAX_BYTES, adapter)
         return _pagerduty_problem(413, [f"the event is larger than {PAGERDUTY_MAX_BYTES} bytes"])
+    except Overloaded as error:
+        return _pagerduty_problem(429, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    except StoreUnavailable as error:
+        return _pagerduty_problem(503, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _pagerduty_event(
+    request: Request, body: bytes, kind: Callable[[Receipt], dict[str, Any]], adapter: Adapter
+) -> Response:
     source, fault = _source_of_routing_key(request, body)
     if source is None:
         await directory_of(request).refuse("unknown_token", "intake")
@@ -173,10 +183,6 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
         return _pagerduty_problem(400, faults)
     except InvalidInput as error:
         return _pagerduty_problem(400, [str(error)])
-    except Overloaded as error:
-        return _pagerduty_problem(429, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-    except StoreUnavailable as error:
-        return _pagerduty_problem(503, [str(error)], headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return Response(_encode(kind(receipt)), 202, media_type=JSON, headers={"Tocsin-Position": str(receipt.position)})
 
 

@@ -23,7 +23,7 @@ from api.commands import (
     submit_request,
 )
 from api.door import allow, directory_of, house_of
-from api.problem import MEDIA_TYPE, NoSuchBasis
+from api.problem import MEDIA_TYPE, NoSuchBasis, TooLarge
 from api.reading import WAIT_SECONDS, answer, page_of, plain, read
 from api.writing import execute, expect_version
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected
@@ -48,27 +48,45 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+# A description may be 100,000 characters long; nothing that a person says is longer.
+MOST_COMMAND_BYTES: Final = 1024 * 1024
+
+
 class _StrictRequest(Request):
-    """Reads JSON as strictly as intake does: duplicate keys, NUL and lone surrogates are refused by name."""
+    """Reads a body once, bounded, and its JSON as strictly as intake does: duplicate keys, NUL and lone surrogates are named."""
+
+    async def bounded_body(self) -> bytes:
+        """Raises: TooLarge."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in self.stream():
+            size += len(chunk)
+            if size > MOST_COMMAND_BYTES:
+                raise TooLarge(MOST_COMMAND_BYTES)
+            chunks.append(chunk)
+        self._body = b"".join(chunks)  # where `body` finds it
+        return self._body
 
     async def json(self) -> Any:
-        return read_json(await self.body())
+        if not hasattr(self, "_document"):
+            self._document = read_json(await self.body())
+        return self._document
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body is read strictly."""
+    """A route whose JSON body is read strictly, before the framework would turn a fault into a general one."""
 
     def get_route_handler(self) -> Any:
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            response: Response = await handler(_StrictRequest(request.scope, request.receive))
+            asked = _StrictRequest(request.scope, request.receive)
+            if request.method == "POST" and await asked.bounded_body():
+                await asked.json()
+            response: Response = await handler(asked)
             return response
 
         return strict
-
-
-
 
 
 def only_recorded(basis: Annotated[str, Query(description="`occurred` exists for history and measures only")] = "recorded") -> None:

@@ -146,11 +146,18 @@ def test_bad_input_names_its_field(client: TestClient, headers: Headers, path: s
     assert answer.json()["expected"]
 
 
-@pytest.mark.parametrize("body", [b'{"title":"a","title":"b"}', b'{"title":"\\ud800"}', b'{"title":"a\\u0000"}', b"{", b"\xff", b"[]"])
-def test_json_is_read_strictly_everywhere(client: TestClient, headers: Headers, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"title":"a","title":"b"}', "title"), (b'{"title":"\\ud800"}', "title"), (b'{"title":"a\\u0000"}', "title"),
+        (b"{", "$"), (b"\xff", "$"), (b"[]", "body"),
+    ],
+)
+def test_json_is_read_strictly_everywhere(client: TestClient, headers: Headers, body: bytes, field: str) -> None:
     answer = client.post("/api/v1/incidents", content=body, headers={"Content-Type": "application/json", **headers("agent")})
     assert answer.status_code in (400, 422), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["field"] == field
     assert answer.json()["field"]
 
 

@@ -233,3 +233,20 @@ class TestPagerDuty:
         assert answer.status_code == 413
         (kept,) = rejected(house)
         assert (kept.source, kept.adapter, kept.truncated) == ("pagerduty", "pagerduty", True)
+
+
+def test_many_large_bodies_at_once_are_overload_and_not_memory(client: TestClient, headers: Headers) -> None:
+    client.app.state.bodies.most = 1_000  # type: ignore[attr-defined]  # a FastAPI application
+    answer = post(client, headers, "alertmanager", b"{" + b" " * 2_000)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert client.app.state.bodies.held == 0  # type: ignore[attr-defined]
+    assert post(client, headers, "alertmanager", payload(f"{AM}/empty-alerts.json")).status_code == 202
+    event = {"routing_key": "k", "event_action": "trigger", "custom": " " * 2_000}
+    assert client.post("/v2/enqueue", json=event).status_code == 429
+
+
+def test_a_command_has_no_use_for_a_megabyte(client: TestClient, headers: Headers) -> None:
+    answer = client.post("/api/v1/incidents", json={"title": "x", "description": "y" * 2_000_000}, headers=headers("agent"))
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
