@@ -62,10 +62,8 @@ class LeasePolicy:
     def __init__(self, *, repeat_seconds: float | None = None, explicit_seconds: float | None = None) -> None:
         self.repeat_seconds, self.explicit_seconds = repeat_seconds, explicit_seconds
 
-    def until(self, observation: Observation, now: datetime) -> tuple[datetime | None, bool]:
-        """(end of the lease or None, whether the sender itself said so)."""
-        if observation.lease_until is not None:
-            return observation.lease_until, True
+    def unless_said(self, now: datetime) -> tuple[datetime | None, bool]:
+        """(end of the lease of what was heard now and does not say it itself, or None; whether its format has such a word)."""
         if self.explicit_seconds is not None:
             return now + timedelta(seconds=self.explicit_seconds), True
         if self.repeat_seconds is not None:
@@ -78,7 +76,9 @@ class Judgement:
 
     def __init__(self, work: Work, profile: SourceProfile, rule: TicketRule, lease: LeasePolicy | None = None) -> None:
         self.work, self.profile, self.rule, self.lease = work, profile, rule, lease or LeasePolicy()
-        self.actor = f"source:{profile.name}"
+        # The same for all observations of a unit that do not say it themselves, so it is worked out once.
+        self._until, self._explicit = self.lease.unless_said(work.now)
+        self._due = micros(self._until) if self._until is not None else 0
 
     @classmethod
     def for_source(cls, work: Work, name: str, lease: LeasePolicy | None = None) -> "Judgement":
@@ -367,15 +367,14 @@ class Judgement:
     # -- leases --------------------------------------------------------------------------------------------------------
 
     def _renew_lease(self, alert: Alert, observation: Observation) -> None:
-        until, explicit = self.lease.until(observation, self.work.now)
-        if until is None:
+        said = observation.lease_until
+        if said is None and self._until is None:
             return
-        due = micros(until)
+        due, explicit = (self._due, self._explicit) if said is None else (micros(said), True)
         if not explicit:
-            slack = int(LEASE_SLACK * (due - micros(self.work.now)))
             if due <= alert._lease_written:
                 return
-            due += slack
+            due += int(LEASE_SLACK * (due - micros(self.work.now)))
         alert._lease_written = due
         purpose = ENDS_AT if explicit else LEASE
         self.work.set_timer(DueTimer(timer_id(alert.id, LEASE).bytes, alert.id.bytes, purpose, due))
@@ -391,7 +390,7 @@ class Judgement:
         incident = alert.incident if alert.number else None
         until = None
         if disposition in (Disposition.OPENED, Disposition.REPEATED):
-            until, _ = self.lease.until(observation, self.work.now)
+            until = observation.lease_until or self._until
         return MonitoringEvent(
             observation=observation,
             disposition=disposition,

@@ -20,7 +20,7 @@ BUSY_SECONDS: Final = 10.0
 WRITER_CACHE_KIB: Final = 12_000  # what a batch touches of the indexes should stay in memory
 READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
 # The write-ahead log is moved into the file when so many rows wait in it; a commit counts as some, for what else it wrote.
-CHECKPOINT_ROWS: Final = 4_000
+CHECKPOINT_ROWS: Final = 16_000
 COMMIT_WEIGHT: Final = 16
 _ASK_AGAIN: Final = -2  # never a data_version: the next `begin` reads the head and the others' streams anew
 
