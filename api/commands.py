@@ -34,8 +34,10 @@ class Nothing(Body):
 
 
 class Assign(Body):
-    team: str | None = Field(None, max_length=LONGEST_NAME)
-    assignee: str | None = Field(None, max_length=LONGEST_NAME, description="login or e-mail address of an account; null: nobody")
+    team: str | None = Field(None, max_length=LONGEST_NAME, description="left out: as it is; null: none")
+    assignee: str | None = Field(
+        None, max_length=LONGEST_NAME, description="login or e-mail address of an account; left out: as it is; null: nobody"
+    )
 
 
 class Comment(Body):
@@ -151,6 +153,17 @@ class Context:
 Command = Callable[[Any, Any, Context], object]
 
 
+def _assign(ticket: Ticket, body: Assign, context: Context) -> object:
+    """What the body leaves out stays as it is; null takes it away."""
+    given = body.model_fields_set
+    if not given:
+        raise InvalidInput("team", "a team, an assignee, or both")
+    return ticket.assign(
+        team=body.team if "team" in given else ticket.team,
+        assignee=context.account("assignee", body.assignee) if "assignee" in given else ticket.assignee,
+    )
+
+
 def _link(ticket: Ticket, body: Link, context: Context) -> object:
     return ticket.link(to=context.ticket("to", body.to), relation=body.relation)
 
@@ -158,10 +171,7 @@ def _link(ticket: Ticket, body: Link, context: Context) -> object:
 # Command -> (its body, what it does). The ticket's own guards say when it may be done.
 COMMANDS: Final[dict[str, tuple[type[Body], Command]]] = {
     "acknowledge": (Nothing, lambda ticket, body, context: ticket.acknowledge(by=context.person)),
-    "assign": (
-        Assign,
-        lambda ticket, body, context: ticket.assign(team=body.team, assignee=context.account("assignee", body.assignee)),
-    ),
+    "assign": (Assign, _assign),
     "comment": (
         Comment,
         lambda ticket, body, context: ticket.comment(text=body.text, visibility=body.visibility, author=context.person),

@@ -80,7 +80,9 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            asked = _StrictRequest(request.scope, request.receive)
+            # A body here is JSON, whatever a client calls it: curl's `-d` calls it a form.
+            headers = [*(pair for pair in request.scope["headers"] if pair[0] != b"content-type"), (b"content-type", b"application/json")]
+            asked = _StrictRequest({**request.scope, "headers": headers}, request.receive)
             if request.method == "POST" and await asked.bounded_body():
                 await asked.json()
             response: Response = await handler(asked)

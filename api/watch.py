@@ -27,6 +27,7 @@ REST_SECONDS: Final = 0.25
 BEAT_SECONDS: Final = 15.0
 MOST_IN_A_MESSAGE: Final = 100
 FIRST_RETRY_MS: Final = 2_000
+LAST_POSITION: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ def shown_fact(fact: Fact) -> dict[str, Any]:
 async def log_page(
     request: Request,
     _: Annotated[Principal, Depends(allow(AUDITORS))],
-    after: Annotated[int, Query(ge=0, description="position; what follows it is answered")] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_POSITION, description="position; what follows it is answered")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Every event as it was recorded, in log order. `next` is the `after` of the following page; null at the head."""
@@ -78,12 +79,13 @@ async def log_page(
 async def stream(request: Request, _: Annotated[Principal, Depends(allow(READERS))]) -> Response:
     """After each commit that has reached the views: which records changed. Resumable by `Last-Event-ID`, a position.
 
-    Each message: `{"position": N, "types": […], "tickets": [numbers], "more": bool}`. Messages are drawn together when much
-    goes on; a reader that does not keep up gets fewer, larger ones, and nothing is buffered for it.
+    Each `change`: `{"position": N, "types": […], "tickets": [numbers], "more": bool}`. Messages are drawn together when much
+    goes on; a reader that does not keep up gets fewer, larger ones, and nothing is buffered for it. While nothing goes on,
+    a `beat` every 15 s says that the stream lives.
     """
     runner: Runner = request.app.state.runner
     header = request.headers.get("last-event-id", request.query_params.get("after", ""))
-    if header and not header.isdigit():
+    if header and not (header.isdigit() and len(header) < 18):
         raise InvalidInput("Last-Event-ID", "a position")
     after = int(header) if header else runner.position
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -107,7 +109,7 @@ async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterat
             try:
                 await asyncio.wait_for(changed.wait(), BEAT_SECONDS)
             except TimeoutError:
-                yield b": still here\n\n"
+                yield b"event: beat\ndata: {}\n\n"
                 continue
             changed.clear()
             position, message = await asyncio.to_thread(_message, runner, after)

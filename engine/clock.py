@@ -107,4 +107,4 @@ def from_micros(value: int) -> datetime:
 
 def rfc3339(instant: datetime) -> str:
     """UTC with microseconds and Z: the one text form of an instant in Tocsin's interfaces."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -89,9 +89,12 @@ class SqliteStore:
         self._data_version = -1
         self._head = self._committed = Head(0, 0)
         self._last: Row | None = None
-        self._writer = self._connect(WRITER_CACHE_KIB)
-        path.chmod(0o600)
-        self._writer.executescript(SCHEMA)
+        try:
+            self._writer = self._connect(WRITER_CACHE_KIB)
+            path.chmod(0o600)
+            self._writer.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{path} cannot be opened as a store: {error}") from error
         self._unmoved = 0
         self._enough = threading.Event()
         self._stopping = False

@@ -5,11 +5,13 @@ Destroying a key makes them unreadable for good, while the log's bytes and every
 A key is on disk before the log commit that uses it: `flush` is called by the ledger right before it commits.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import sqlite3
+import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -44,14 +46,10 @@ def load_master_key(path: Path, *, create: bool) -> bytes:
     except FileNotFoundError:
         if not create:
             raise VaultLocked(f"the master key file {path} is missing; put it back from your backup") from None
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key = secrets.token_bytes(KEY_BYTES)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return key
+        _make_master_key(path)
+        text = path.read_text().strip()
+    except UnicodeDecodeError:
+        text = ""
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -59,6 +57,21 @@ def load_master_key(path: Path, *, create: bool) -> bytes:
     if len(key) != KEY_BYTES:
         raise VaultLocked(f"{path} does not hold a master key (64 hexadecimal digits)")
     return key
+
+
+def _make_master_key(path: Path) -> None:
+    """Put a new key there, whole or not at all; where another process was first, its key stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
 
 
 class Vault:

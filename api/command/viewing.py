@@ -17,7 +17,7 @@ from api.command.opening import AsOfOption, DataOption, JsonOption, opened, view
 from api.command.output import print_json
 from api.house import House
 from api.reading import instant, page_of, plain
-from api.watch import shown_fact
+from api.watch import LAST_POSITION, shown_fact
 from engine.clock import micros
 from engine.errors import NotFound
 from projections import history_page, queue_page
@@ -114,7 +114,7 @@ def history(
 
 
 def log(
-    after: Annotated[int, typer.Option("--after", min=0, help="Position; what follows it is shown")] = 0,
+    after: Annotated[int, typer.Option("--after", min=0, max=LAST_POSITION, help="Position; what follows it is shown")] = 0,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many events", show_default=False)] = None,
     data: DataOption = None,

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import Principal
-from api.commands import COMMANDS_OF, KINDS, Body, Command, Context
+from api.commands import COMMANDS_OF, KINDS, Assign, Body, Command, Context
 from api.console import words
 from api.console.forms import check_form, local_path, read_form
 from api.console.language import gettext as _
@@ -79,7 +79,9 @@ async def act(request: Request, number: str, command: str, principal: Annotated[
     row = await found(request, number.upper())
     shape, carry_out = known_command(row.kind, command)
     # An empty field is one that was left out; the shapes then say what must be there.
-    content = {name: form[name] for name in shape.model_fields if form.get(name, "").strip()}
+    content: dict[str, str | None] = {name: form[name] for name in shape.model_fields if form.get(name, "").strip()}
+    if shape is Assign:  # but here it takes away what is there
+        content |= {name: None for name in shape.model_fields if name in form and name not in content}
     try:
         body = parsed(shape, content)
         position = await _carry_out(request, principal, row, form.get("version"), carry_out, body)

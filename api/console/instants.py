@@ -43,9 +43,9 @@ def read_instant(text: str, field: str = "as_of") -> datetime:
         if not _ALLOWED.fullmatch(text):
             raise ValueError
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        return instant.replace(tzinfo=ZONE) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInput(field, _("a date and time, such as 2026-03-02T02:14")) from None
-    return instant.replace(tzinfo=ZONE) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def for_input(instant: datetime) -> str:

@@ -177,7 +177,7 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
     """
     found = Frame(request, principal, house_of(request).clock.now(), request.url.path, here=here)
     found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "token") and value}
-    found.moment = _moment(request, reader, found.now)
+    found.moment = request.state.moment = _moment(request, reader, found.now)
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
     who = person(reader, principal.person) if principal.person else None
     found.name = who.name if who else principal.name
@@ -357,6 +357,8 @@ def error_page(request: Request, error: TocsinError) -> Response:
     match error:
         case InvalidInput():
             return _error(request, 422, _("A value is missing or wrong"), text)
+        case NotFound() if _moment_shown(request).past:
+            return _error(request, 404, _("It was not known then"), text)
         case NotFound():
             return _error(request, 404, _("There is no such thing here"), text)
         case StaleVersion():
@@ -374,10 +376,19 @@ def error_page(request: Request, error: TocsinError) -> Response:
 
 def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:
     principal = session_of(request)
-    around = Frame(request, principal, house_of(request).clock.now(), request.url.path, name=principal.name) if principal else None
+    moment = _moment_shown(request)
+    around = (
+        Frame(request, principal, house_of(request).clock.now(), request.url.path, moment, principal.name) if principal else None
+    )
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if retry else {}
     in_the_past = any(name in request.query_params for name in ("as_of", "as_of_position"))
     return render(
         request, "error.html", status=status, headers=headers, frame=around, title=title, text=text, code=status,
-        now_href=request.url.path if in_the_past else "",
+        now_href=request.url.path if in_the_past and not moment.past else "",
     )
+
+
+def _moment_shown(request: Request) -> Moment:
+    """The moment that the page would have shown, as far as it came to know it."""
+    moment: Moment = getattr(request.state, "moment", NOW)
+    return moment

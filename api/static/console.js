@@ -10,6 +10,9 @@ startKeys();
 keepTimes();
 startReplay(document.querySelector("[data-replay]"));
 for (const region of document.querySelectorAll("[data-live]")) startLive(region);
+// On a phone the navigation is one line that scrolls: where one is, is in sight.
+const nav = document.querySelector(".nav"), here = nav?.querySelector("[aria-current]");
+if (here) nav.scrollLeft = here.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
 
 // A panel closes when one goes elsewhere, and with Escape.
 document.addEventListener("click", (event) => {

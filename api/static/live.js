@@ -2,12 +2,13 @@
 // again every ten seconds and say since when.
 import { swapParts } from "./parts.js";
 
-const POLL = 10_000, REST = 700, AGING = 60_000;
+// The stream beats every 15 s; two missed ones and it is dead, whatever the browser thinks (a frozen server, a cut cable).
+const POLL = 10_000, REST = 700, AGING = 60_000, SILENCE = 35_000;
 
 export function startLive(region) {
   const status = document.querySelector("[data-live-status]"), news = document.querySelector("[data-live-news]");
   const ticket = region.dataset.liveTicket;
-  let lost = null, timer = 0, pending = false, busy = false;
+  let lost = null, timer = 0, silence = 0, pending = false, busy = false;
   let source = null;
   listen();
 
@@ -16,9 +17,23 @@ export function startLive(region) {
     source.addEventListener("open", opened);
     source.addEventListener("error", failed);
     source.addEventListener("change", changed);
+    source.addEventListener("beat", heard);
+    heard();
+  }
+
+  function heard() {
+    clearTimeout(silence);
+    silence = setTimeout(silent, SILENCE);
+  }
+
+  function silent() {
+    if (!source) return;
+    source.close();
+    failed();
   }
 
   function opened() {
+    heard();
     if (lost) refresh();
     lost = null;
     clearInterval(timer);
@@ -31,7 +46,7 @@ export function startLive(region) {
     if (!lost) {
       lost = new Date();
       region.dataset.stream = "lost";
-      say(status?.dataset.off.replace("{}", lost.toLocaleTimeString()));
+      say(status?.dataset.off.replace("{}", `${lost.toISOString().slice(11, 19)} UTC`));
     }
     timer ||= setInterval(refresh, POLL);
     // The browser tries again by itself, except after a refusal; then it is tried after a while.
@@ -39,6 +54,7 @@ export function startLive(region) {
   }
 
   function changed(event) {
+    heard();
     const change = JSON.parse(event.data);
     if (ticket && !change.more && !change.tickets.includes(ticket)) return;
     refresh();
@@ -50,6 +66,7 @@ export function startLive(region) {
       source?.close();
       source = null;
       clearInterval(timer);
+      clearTimeout(silence);
       timer = 0;
     } else if (!source) {
       listen();

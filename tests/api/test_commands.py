@@ -81,6 +81,27 @@ def test_a_request_is_approved_by_somebody_else_and_fulfilled(client: TestClient
         assert (answer.status_code, answer.json()["state"]) == (200, state)
 
 
+def test_assigning_leaves_alone_what_it_does_not_name(client: TestClient, headers: Headers, house: House) -> None:
+    house.directory.open_account(login="ida", name="Ida", role="agent", password="a long enough one")
+    number = opened(client, headers)["number"]
+
+    def assigned(**to: str | None) -> tuple[str | None, str | None]:
+        shape = act(client, headers, number, "assign", dict(to)).json()
+        return shape["team"], shape["assignee"]
+
+    assert assigned(team="Print") == ("Print", None)
+    assert assigned(assignee="ida") == ("Print", "Ida")
+    assert assigned(team="Shop") == ("Shop", "Ida")
+    assert assigned(assignee=None) == ("Shop", None)
+    assert act(client, headers, number, "assign").json()["field"] == "team"
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_body_is_json_whatever_the_client_calls_it(client: TestClient, headers: Headers, kind: str) -> None:
+    answer = client.post("/api/v1/incidents", content=b'{"title":"x"}', headers={**headers("agent"), "Content-Type": kind})
+    assert answer.status_code == 201, answer.text
+
+
 def test_a_refused_command_names_the_legal_ones_and_records_nothing(client: TestClient, headers: Headers, house: House) -> None:
     number = opened(client, headers)["number"]
     head = house.ledger.last_position

@@ -4,7 +4,7 @@ import gzip
 import html
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -296,7 +296,7 @@ def test_the_fragment_is_the_rows_alone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["as_of=yesterday", "as_of=2026-13-01", "as_of_position=x", "priority=P9", "sort=colour", "cursor=!", "assignee=x", "state=x", "meaning=x"]
+    "query", ["as_of=yesterday", "as_of=2026-13-01", "as_of=0001-01-01T00:00%2B23:59", "as_of_position=x", "priority=P9", "sort=colour", "cursor=!", "assignee=x", "state=x", "meaning=x"]
 )
 def test_a_senseless_address_is_a_page_that_says_what_is_wrong(desk: Desk, query: str) -> None:
     page = desk.page(f"/console?{query}", 422)
@@ -322,6 +322,14 @@ def test_the_past_is_a_place(desk: Desk) -> None:
     assert 'method="post" action="/console/tickets/' not in ticket
     assert "in progress" not in ticket
     assert 'id="row-act"' not in then
+
+
+def test_a_ticket_before_its_time_is_a_page_of_the_past_too(desk: Desk) -> None:
+    number = desk.ring(service="Later")
+    page = desk.page(f"/console/tickets/{number}?as_of={desk.clock.now() - timedelta(hours=1):%Y-%m-%dT%H:%M:%S}", 404)
+    assert "It was not known then" in page
+    assert "You are looking at" in page
+    assert f'href="/console/tickets/{number}">Back to now' in page
 
 
 def test_filters_add_up_and_each_is_taken_away_again(desk: Desk) -> None:
@@ -386,6 +394,14 @@ def test_a_form_goes_back_to_where_one_came_from(desk: Desk) -> None:
     answer = desk.send(number, "take", next="/console?service=Back")
     assert answer.headers["location"] == f"/console?service=Back&told=take%3A{number}"
     assert "Nora Berg" in desk.page(answer.headers["location"])
+
+
+def test_an_assignment_takes_away_what_its_form_leaves_empty(desk: Desk) -> None:
+    number = desk.ring(service="Given back")
+    desk.send(number, "assign", team="Network", assignee="luis")
+    assert f'id="{number}"' not in desk.page("/console?assignee=nobody")
+    desk.send(number, "assign", team="Network", assignee="")
+    assert f'id="{number}"' in desk.page("/console?assignee=nobody&team=Network")
 
 
 def test_a_whole_life_is_worked_with_forms(desk: Desk) -> None:

@@ -112,6 +112,11 @@ def test_the_log_is_read_by_page_and_in_order(client: TestClient, headers: Heade
     assert len(positions) == page["position"]
 
 
+def test_a_position_beyond_all_numbers_is_refused(client: TestClient, headers: Headers) -> None:
+    assert client.get(f"/api/v1/log?after={10**21}", headers=headers("auditor")).status_code == 422
+    assert client.get("/api/v1/stream", headers={"Last-Event-ID": "9" * 30, **headers("agent")}).status_code == 422
+
+
 def test_every_instant_of_the_log_has_microseconds_and_z(client: TestClient, headers: Headers) -> None:
     body = {"alerts": [{"status": "firing", "labels": {"alertname": "a"}, "startsAt": "2026-03-02T10:00:00Z"}]}
     client.post("/hooks/alertmanager", json=body, headers=headers("monitor:alertmanager"))

@@ -1,6 +1,7 @@
 """The `tocsin` command: one clear line for what cannot be done, and nothing but the answer on standard output."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ Run = Callable[[Sequence[str | Path]], tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Arguments to (exit code, standard output, standard error)."""
+    monkeypatch.setattr("api.command.serving.configure_logs", lambda: None)  # it would outlive what is captured here
 
     def of(arguments: Sequence[str | Path]) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tocsin", *map(str, arguments)])
@@ -43,8 +45,8 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path)
 
 
 def test_a_mapping_that_cannot_be_used_is_one_line(run: Run, tmp_path: Path) -> None:
-    file, data = tmp_path / "mapping.toml", tmp_path / "data"
-    add = ["source", "add", "checks", "--data", data, "--mapping", file, "--adapter"]
+    file = tmp_path / "mapping.toml"
+    add: list[str | Path] = ["source", "add", "checks", "--data", tmp_path / "data", "--mapping", file, "--adapter"]
     for content, told in ((b'key = "\xff"', "UTF-8"), (b'key = ["item.("]', "mapping.key[0]: expected a CEL expression")):
         file.write_bytes(content)
         refused(run([*add, "generic"]), told)
@@ -74,10 +76,13 @@ def test_a_store_that_a_command_made_still_gets_its_first_administrator(run: Run
 
 
 def test_a_warning_does_not_mix_with_json(run: Run, tmp_path: Path) -> None:
+    arguments = ["queue", "--json", "--data", str(tmp_path / "data")]
     run(["migrate", "--data", tmp_path / "data"])
+    run(arguments)
     (tmp_path / "data" / "views.db").write_bytes(b"no database" * 1_000)
-    code, out, _ = run(["queue", "--json", "--data", tmp_path / "data"])
-    assert (code, json.loads(out)["items"]) == (0, [])
+    done = subprocess.run([sys.executable, "-m", "api.command", *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["items"] == []
+    assert "rebuilt" in done.stderr
 
 
 def test_days_are_shown_whole_in_a_narrow_terminal(run: Run, tmp_path: Path) -> None:

@@ -418,3 +418,15 @@ def test_a_lost_stream_says_since_when_and_the_page_goes_on(desk: Watched, serve
     number = server.ring("Found by looking", service="Polled")
     page.clock.fast_forward(11_000)
     expect(page.locator(f"#{number}")).to_contain_text("Found by looking")
+
+
+def test_a_stream_that_falls_silent_is_lost_although_it_is_open(desk: Watched) -> None:
+    """As where the server is frozen or a cable is cut: the browser itself would wait for many minutes."""
+    page = desk.context.new_page()
+    page.clock.install()
+    page.goto("/console")
+    expect(page.locator("[data-live-status]")).to_have_text("live")
+    page.clock.fast_forward(36_000)
+    expect(page.locator("[data-live-status]")).to_contain_text("The live stream is lost since")
+    page.clock.fast_forward(11_000)
+    expect(page.locator("[data-live-status]")).to_have_text("live")

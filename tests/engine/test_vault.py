@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import StoreUnavailable
+from engine.sqlite_store import SqliteStore
 from engine.vault import Vault, VaultLocked, load_master_key
 
 NORA = b"n" * 16
@@ -150,3 +152,25 @@ def test_the_keyed_digest_is_this_stores_own(tmp_path: Path, vault: Vault) -> No
     assert vault.digest(b"body") != other.digest(b"body")
     vault.close()
     assert Vault(tmp_path / "keys.db", b"k" * 32).digest(b"body") == vault.digest(b"body")
+
+
+def test_of_processes_that_start_at_once_one_makes_the_key_and_all_use_it(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: load_master_key(file, create=True), range(16)))
+    assert len(keys) == 1
+    assert [found.name for found in tmp_path.iterdir()] == ["master.key"]
+
+
+def test_a_key_file_of_any_other_bytes_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    file.write_bytes(b"\xff\xfe\x00not a key")
+    with pytest.raises(VaultLocked, match=r"master\.key"):
+        load_master_key(file, create=True)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    file.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreUnavailable, match=r"log\.db"):
+        SqliteStore(file)
