@@ -23,8 +23,9 @@ from projections.view_file import MOST_IN_A_PAGE, Poisoned, ViewFile
 from projections.views import Views
 
 POLL_SECONDS: Final = 1.0
-# Between two rounds, so that a stream of small commits is taken in gulps; the processor is shared with intake.
-REST_SECONDS: Final = 0.005
+# Between two rounds, so that a stream of small commits is taken in gulps: the processor is shared with intake. Whoever waits
+# for what they wrote ends it.
+REST_SECONDS: Final = 0.03
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Runner:
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._dead = False
         self._subscribers: list[Callable[[int], None]] = []
         self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[bool]]] = []
@@ -123,7 +125,8 @@ class Runner:
             if taken == 0:
                 self._wake.wait(POLL_SECONDS)
             elif taken < self._page:
-                self._stop.wait(REST_SECONDS)
+                self._hurry.wait(REST_SECONDS)
+                self._hurry.clear()
 
     def _failed(self, why: str) -> None:
         if why != self.failure:
@@ -141,6 +144,7 @@ class Runner:
     def close(self) -> None:
         """Stop the thread and close the files."""
         self._stop.set()
+        self._hurry.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -199,6 +203,7 @@ class Runner:
 
     def wait_for(self, position: int, timeout: float = 2.0) -> bool:
         """Whether the views hold this position, waiting at most `timeout` seconds; not for the event loop's thread."""
+        self._hurry.set()
         with self._changed:
             self._changed.wait_for(lambda: self._position >= position or self._dead, timeout)
             return self._position >= position
@@ -213,6 +218,7 @@ class Runner:
             if self._position >= position or self._dead:
                 return self._position >= position
             self._waiting.append((position, loop, future))
+        self._hurry.set()
         try:
             return await asyncio.wait_for(future, timeout)
         except TimeoutError:

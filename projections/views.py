@@ -18,7 +18,7 @@ from engine.errors import StoreUnavailable
 from engine.ledger import Ledger
 
 BUSY_SECONDS: Final = 10.0
-WRITER_CACHE_KIB: Final = 12_000
+WRITER_CACHE_KIB: Final = 8_000
 READER_CACHE_KIB: Final = 4_000
 MOST_IDLE: Final = 8
 
