@@ -53,7 +53,7 @@ bench: $(VENV)/.test
 	@$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.test
-	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m process tests
+	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m "process or law" tests
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
