@@ -101,6 +101,8 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         BadSettings: the store was made with another kind of clock, or by a newer Tocsin.
         VaultLocked: the master key is missing or another store's.
     """
+    if settings.restoring.exists():
+        raise BadSettings(f"a restore into {settings.data} was begun and not finished: run it again, or empty that folder")
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.master_key.resolve().is_relative_to(settings.data.resolve()):
         raise BadSettings("TOCSIN_MASTER_KEY_FILE: expected a place outside the data folder")
@@ -144,14 +146,16 @@ def _check(store: SqliteStore, clock: Clock) -> None:
 
 
 def _clock(store: SqliteStore, settings: Settings) -> Clock:
+    return clock_of(settings, simulated=store.meta("clock") == SIMULATED, last=from_micros(store.head().recorded_at))
+
+
+def clock_of(settings: Settings, *, simulated: bool, last: datetime) -> Clock:
     """The clock of these settings; of a simulated store it never starts before the last event.
 
     So a command beside the server, and a server that starts again, see what was recorded since the first start.
     """
-    simulated = store.meta("clock") == SIMULATED
     if settings.clock is None and not simulated:
         return SystemClock()
-    last = from_micros(store.head().recorded_at)
     return SimulatedClock(max(last, settings.clock) if settings.clock is not None else last)
 
 

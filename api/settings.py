@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         return self.master_key_file or self.data.with_name(self.data.name + ".key")
 
     @property
+    def restoring(self) -> Path:
+        """Where a restore builds; there only while it runs, or where it was interrupted."""
+        return self.data / "restoring"
+
+    @property
     def log_file(self) -> Path:
         """The SQLite file of the log.
 

@@ -6,9 +6,9 @@ Load generator, server and database share this machine's cores, so figures are t
 import argparse
 import sys
 
-from benchmarks import intake, ledger, pages, views
+from benchmarks import backup, intake, ledger, pages, views
 
-MEASUREMENTS = {"ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run}
+MEASUREMENTS = {"ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run}
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}")
     parser.add_argument("--closed", type=int, default=1_000_000, help="closed tickets of the large store of `pages`")
     parser.add_argument("--open", type=int, default=100_000, help="open tickets of the large store of `pages`")
+    parser.add_argument("--events", type=int, default=1_000_000, help="events of the store of `backup`")
     options = parser.parse_args()
     unknown = set(options.names) - MEASUREMENTS.keys()
     if unknown:

@@ -9,9 +9,12 @@ Fixed for good by docs/decisions/0001 and its golden vectors:
                                                           a missing cause is the length 0xFFFFFFFF and no bytes
 """
 
+import hashlib
 import struct
 from typing import Final
 from uuid import UUID
+
+from engine.store import Row
 
 MAGIC: Final = b"tocsin.event.1\x00"
 _ABSENT: Final = 0xFFFFFFFF
@@ -38,3 +41,13 @@ def canonical_bytes(
         if text is not None:
             parts.append(text)
     return b"".join(parts)
+
+
+def digest_of(row: Row) -> bytes:
+    """SHA-256 of a row's canonical bytes: tells this event, in this log, from every other."""
+    return hashlib.sha256(
+        canonical_bytes(
+            position=row.position, stream_id=UUID(bytes=row.stream), version=row.version, topic=row.type, state=row.state,
+            recorded_at=row.recorded_at, actor=row.actor, correlation_id=UUID(bytes=row.correlation), cause=row.cause,
+        )
+    ).digest()

@@ -24,6 +24,21 @@ class ClockAccepted(Event, frozen=True):
     drift_seconds: float
 
 
+class InstallationRestored(Event, frozen=True):
+    """The store was restored from a backup: what was recorded after that is not here, and every session has ended.
+
+    Attributes:
+        position: of the last event that the backup held.
+        digest: SHA-256 of that event's canonical bytes, hexadecimal.
+        backed_up_at: when the backup was made.
+    """
+
+    TOPIC: ClassVar[str] = "installation.restored.v1"
+    position: int
+    digest: str
+    backed_up_at: datetime
+
+
 class Installation(Aggregate):
     """One store as a whole."""
 
@@ -32,3 +47,7 @@ class Installation(Aggregate):
     @applies(ClockAccepted)
     def _clock_accepted(self, _: ClockAccepted) -> None:
         """Recorded for the auditor; the processes follow `meta`."""
+
+    @applies(InstallationRestored)
+    def _restored(self, _: InstallationRestored) -> None:
+        """Recorded for the auditor."""

@@ -383,6 +383,9 @@ class SqliteStore:
     def drop_expired(self, now: int) -> None:
         self._execute("DELETE FROM credentials WHERE expires_at < ?", (now,))
 
+    def drop_sessions(self) -> None:
+        self._execute("DELETE FROM credentials WHERE csrf IS NOT NULL", ())
+
     def set_meta(self, key: str, value: str) -> None:
         sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))

@@ -16,6 +16,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -74,6 +75,29 @@ def _make_master_key(path: Path) -> None:
         os.unlink(draft)
 
 
+def check_master_key(path: Path, master_key: bytes) -> None:
+    """See whether `master_key` opens the keys in this file, which nobody writes to meanwhile; nothing is changed.
+
+    Raises:
+        VaultLocked: it does not, or the file holds no keys of a store.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
+            row = connection.execute("SELECT wrapped FROM keys WHERE id = ?", (_DIGEST_KEY,)).fetchone()
+    except sqlite3.Error as error:
+        raise VaultLocked(f"{path} cannot be read as a store's keys: {error}") from error
+    if row is None:
+        raise VaultLocked(f"{path} holds no keys of a store")
+    _unwrapped(AESGCM(master_key), _DIGEST_KEY, row[0])
+
+
+def _unwrapped(wrap: AESGCM, key_id: bytes, wrapped: bytes) -> bytes:
+    try:
+        return wrap.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], key_id)
+    except (InvalidTag, ValueError):
+        raise VaultLocked("the master key is not the one that this store was made with") from None
+
+
 class Vault:
     """Seals and unseals; makes, keeps and destroys keys. Safe to use from several threads.
 
@@ -111,10 +135,7 @@ class Vault:
         return nonce + self._wrap.encrypt(nonce, key, key_id)
 
     def _unwrap(self, key_id: bytes, wrapped: bytes) -> bytes:
-        try:
-            return self._wrap.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], key_id)
-        except InvalidTag:
-            raise VaultLocked("the master key is not the one that this store was made with") from None
+        return _unwrapped(self._wrap, key_id, wrapped)
 
     def digest(self, content: bytes) -> bytes:
         """A keyed digest (HMAC-SHA256): equal for equal content in this store, and useless to anybody without its key."""

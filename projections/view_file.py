@@ -3,14 +3,12 @@
 The runner keeps the present generation with it, a rebuild the next one, a verification one that is thrown away.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
-from engine.canonical import canonical_bytes
+from engine.canonical import digest_of
 from engine.event import Fact
 from engine.ledger import Ledger
 from engine.store import Row
@@ -21,16 +19,6 @@ MOST_IN_A_PAGE: Final = 2_000
 # Deliveries may be large: a page ends here, so that memory stays flat whatever they hold.
 MOST_BYTES_IN_A_PAGE: Final = 2 * 2**20
 _CHUNK: Final = 250
-
-
-def digest_of(row: Row) -> bytes:
-    """What tells that a view was made from this log and no other."""
-    return hashlib.sha256(
-        canonical_bytes(
-            position=row.position, stream_id=UUID(bytes=row.stream), version=row.version, topic=row.type, state=row.state,
-            recorded_at=row.recorded_at, actor=row.actor, correlation_id=UUID(bytes=row.correlation), cause=row.cause,
-        )
-    ).digest()
 
 
 def statements(ddl: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from api.console.language import mark
 from engine.change import ChangeRecorded
 from engine.delivery import DeliveryReceived, DeliveryRejected
 from engine.event import Event, Fact
+from engine.installation import InstallationRestored
 from engine.person import (
     AccessRefused,
     AccountOpened,
@@ -62,6 +63,8 @@ def sentence_of(fact: Fact, item: HistoryItem) -> str:
             return _("Source %s was configured") % event.name
         case RulePublished():
             return _("Rule “%(rule)s” was published, version %(version)s") % {"rule": event.rule.name, "version": event.rule.version}
+        case InstallationRestored():
+            return _("The store was restored from a backup that ended at event %s") % event.position
         case ChangeRecorded():
             return _("%(number)s was told of: %(title)s") % {"number": event.number, "title": event.title}
     return item.summary
