@@ -264,6 +264,7 @@ def shown(work: Work, ticket: Ticket, *, alerts: list[str], links: list[dict[str
         "level": ticket.level,
         "version": ticket.version,
         "links": links,
+        "imported": ticket.imported and {"system": ticket.imported[0], "old_number": ticket.imported[1]},
         "legal": list(ticket.legal_commands()),
     }
     if isinstance(ticket, Incident):

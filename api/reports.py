@@ -81,10 +81,11 @@ def kpi_filter(
     team: Annotated[str | None, Query()] = None,
     agent: Annotated[str | None, Query(description="login, address or id, or `nobody`")] = None,
     channel: Annotated[str | None, Query()] = None,
+    imported: Annotated[str, Query(description="facts that an import told: `include`, `exclude` or `only`")] = "include",
 ) -> KpiFilter:
     """Whose facts, as it stands in the address."""
     who: Any = agent if agent in (None, "nobody") else person_of(request, "agent", agent)
-    return KpiFilter(kind=kind, priority=priority, service=service, team=team, agent=who, channel=channel)
+    return KpiFilter(kind=kind, priority=priority, service=service, team=team, agent=who, channel=channel, imported=imported)
 
 
 def _window(request: Request, start: str | None, end: str | None, zone: str, basis: str, as_of: str | None) -> tuple[Window, datetime]:

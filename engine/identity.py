@@ -79,6 +79,11 @@ def timer_id(owner: UUID, purpose: str) -> UUID:
     return stream_id("timer", str(owner), purpose)
 
 
+def imported_id(system: str, old_number: str) -> UUID:
+    """A ticket of the tool that was used before: importing it again finds the one that is there."""
+    return stream_id("imported", system, old_number)
+
+
 def delivery_id(source: str, identity: str) -> UUID:
     """A delivery that its sender identified; unidentified ones get a random id."""
     return stream_id("delivery", source, identity)

@@ -13,9 +13,12 @@ from engine.aggregate import Journal, applies
 from engine.errors import InvalidInput
 from engine.event import Event, Fact, Personal
 from engine.priority import Level, Priority, priority_of
-from engine.ticket import OPEN, Meaning, Ticket, TicketReopened, required
+from engine.ticket import OPEN, Meaning, Ticket, TicketReopened, check_imported, required
 
 RESOLUTION_CODES: Final = ("solved", "workaround", "duplicate", "no_fault", "no_longer_reported")
+
+
+INCIDENT_STATES: Final = ("new", "assigned", "in_progress", "pending", "resolved", "closed", "cancelled")
 
 
 class IncidentOpened(Event, frozen=True):
@@ -45,6 +48,43 @@ class IncidentOpened(Event, frozen=True):
     rule: str | None = None
     rule_version: int | None = None
     alert: UUID | None = None
+
+
+class IncidentImported(Event, frozen=True):
+    """An incident came from the tool that was used before.
+
+    Attributes:
+        system, old_number: the tool that it came from, and its number there.
+        state: one of our own.
+        opened_at, acknowledged_at, first_responded_at, resolved_at, closed_at: as the tool before says; it may not know them all.
+        code, solution: how it was resolved, where that is told.
+        fields: what else was told of it.
+    """
+
+    TOPIC: ClassVar[str] = "incident.imported.v1"
+    number: str
+    system: str
+    old_number: str
+    title: Annotated[str, Personal("requester")]
+    impact: Level
+    urgency: Level
+    priority: Priority
+    state: str
+    opened_at: datetime
+    channel: str
+    description: Annotated[str, Personal("requester")] = ""
+    service: str | None = None
+    team: str | None = None
+    category: str | None = None
+    requester: UUID | None = None
+    assignee: UUID | None = None
+    acknowledged_at: datetime | None = None
+    first_responded_at: datetime | None = None
+    resolved_at: datetime | None = None
+    closed_at: datetime | None = None
+    code: str | None = None
+    solution: Annotated[str, Personal("requester")] = ""
+    fields: Annotated[dict[str, str], Personal("requester")] = {}
 
 
 class IncidentImpactSet(Event, frozen=True):
@@ -141,6 +181,20 @@ class Incident(Ticket):
         )
         return incident
 
+    @classmethod
+    def imported_from(cls, stream_id: UUID, journal: Journal, event: IncidentImported, *, now: datetime) -> Self:
+        """An incident of the tool before, in the state that it had there; it lives on as any other.
+
+        Raises:
+            InvalidInput: names the field of the event that cannot be.
+        """
+        check_imported(event, INCIDENT_STATES, now)
+        if event.code is not None and event.code not in RESOLUTION_CODES:
+            raise InvalidInput("code", f"one of {', '.join(RESOLUTION_CODES)}")
+        incident = cls(stream_id, journal)
+        incident.record(event)
+        return incident
+
     def set_impact(self, *, impact: Level, urgency: Level) -> Fact:
         """Judge impact and urgency anew; the priority follows the matrix."""
         self.guard("set-impact")
@@ -195,6 +249,11 @@ class Incident(Ticket):
         self.impact, self.urgency, self.priority = event.impact, event.urgency, event.priority
         self.team, self.requester, self.opened_at = event.team, event.requester, event.opened_at
         self.correlation, self.state_name = event.correlation, "new"
+
+    @applies(IncidentImported)
+    def _imported(self, event: IncidentImported) -> None:
+        self._take_over(event)
+        self.impact, self.urgency = event.impact, event.urgency
 
     @applies(IncidentImpactSet)
     def _impact_set(self, event: IncidentImpactSet) -> None:

@@ -5,14 +5,18 @@ Submitted, then approved or declined, then fulfilled and closed. A request that 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 from uuid import UUID
 
 from engine.aggregate import Journal, applies
 from engine.errors import NotAllowed
 from engine.event import Event, Fact, Personal
 from engine.priority import Priority
-from engine.ticket import OPEN, Meaning, Ticket, required
+from engine.ticket import OPEN, Meaning, Ticket, check_imported, required
+
+REQUEST_STATES: Final = (
+    "submitted", "approved", "assigned", "in_progress", "pending", "fulfilled", "closed", "declined", "cancelled",
+)
 
 
 class RequestSubmitted(Event, frozen=True):
@@ -31,6 +35,41 @@ class RequestSubmitted(Event, frozen=True):
     fields: Annotated[dict[str, str], Personal("requester")] = {}
     needs_approval: bool = True
     priority: Priority = Priority.P4
+
+
+class RequestImported(Event, frozen=True):
+    """A service request came from the tool that was used before.
+
+    Attributes:
+        system, old_number: the tool that it came from, and its number there.
+        state: one of our own.
+        opened_at, acknowledged_at, first_responded_at, resolved_at, closed_at: as the tool before says; it may not know them all.
+        code, solution: how it was fulfilled, where that is told.
+        fields: what else was told of it.
+    """
+
+    TOPIC: ClassVar[str] = "request.imported.v1"
+    number: str
+    system: str
+    old_number: str
+    title: Annotated[str, Personal("requester")]
+    priority: Priority
+    state: str
+    opened_at: datetime
+    channel: str
+    description: Annotated[str, Personal("requester")] = ""
+    service: str | None = None
+    team: str | None = None
+    category: str | None = None
+    requester: UUID | None = None
+    assignee: UUID | None = None
+    acknowledged_at: datetime | None = None
+    first_responded_at: datetime | None = None
+    resolved_at: datetime | None = None
+    closed_at: datetime | None = None
+    code: str | None = None
+    solution: Annotated[str, Personal("requester")] = ""
+    fields: Annotated[dict[str, str], Personal("requester")] = {}
 
 
 class RequestApproved(Event, frozen=True):
@@ -105,6 +144,18 @@ class ServiceRequest(Ticket):
         )
         return request
 
+    @classmethod
+    def imported_from(cls, stream_id: UUID, journal: Journal, event: RequestImported, *, now: datetime) -> Self:
+        """A request of the tool before, in the state that it had there; it lives on as any other.
+
+        Raises:
+            InvalidInput: names the field of the event that cannot be.
+        """
+        check_imported(event, REQUEST_STATES, now)
+        request = cls(stream_id, journal)
+        request.record(event)
+        return request
+
     def refusal(self, command: str) -> str:
         if command in ("approve", "decline") and self.approved:
             return "it is approved already"
@@ -140,6 +191,11 @@ class ServiceRequest(Ticket):
         self.requester, self.team, self.opened_at, self.priority = event.requester, event.team, event.opened_at, event.priority
         self.approved = not event.needs_approval
         self.state_name = "approved" if self.approved else "submitted"
+
+    @applies(RequestImported)
+    def _imported(self, event: RequestImported) -> None:
+        self._take_over(event)
+        self.approved = event.state not in ("submitted", "declined")
 
     @applies(RequestApproved)
     def _approved(self, _: RequestApproved) -> None:

@@ -4,10 +4,10 @@ A ticket's state is the organisation's word; its meaning is one of a closed set,
 `engine/incident.py` and `engine/request.py` add what is their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Protocol
 from uuid import UUID
 
 from engine.aggregate import Aggregate, Journal, applies
@@ -88,6 +88,23 @@ class TicketCommented(Event, frozen=True):
     subject: UUID | None = None
 
 
+class TicketCommentImported(Event, frozen=True):
+    """Something was said on it in the tool that was used before (`said_at`).
+
+    Attributes:
+        author: who said it, where that person is known here; otherwise `author_name` says it.
+        subject: whose data text and name are: the requester's if there is one, else the author's.
+    """
+
+    TOPIC: ClassVar[str] = "ticket.comment_imported.v1"
+    text: Annotated[str, Personal("subject")]
+    visibility: Visibility
+    said_at: datetime
+    author: UUID | None = None
+    author_name: Annotated[str | None, Personal("subject")] = None
+    subject: UUID | None = None
+
+
 class TicketEscalated(Event, frozen=True):
     """Handed to a higher support level or to another team."""
 
@@ -160,6 +177,68 @@ def required(field: str, value: str | None, expected: str) -> str:
     return text
 
 
+class ImportedTicket(Protocol):
+    """What `incident.imported` and `request.imported` have in common."""
+
+    @property
+    def number(self) -> str: ...
+    @property
+    def system(self) -> str: ...
+    @property
+    def old_number(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def opened_at(self) -> datetime: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def team(self) -> str | None: ...
+    @property
+    def requester(self) -> UUID | None: ...
+    @property
+    def assignee(self) -> UUID | None: ...
+    @property
+    def acknowledged_at(self) -> datetime | None: ...
+    @property
+    def first_responded_at(self) -> datetime | None: ...
+    @property
+    def resolved_at(self) -> datetime | None: ...
+    @property
+    def closed_at(self) -> datetime | None: ...
+
+
+def check_imported(event: ImportedTicket, states: Sequence[str], now: datetime) -> None:
+    """See that what another tool says of a ticket can be.
+
+    Raises:
+        InvalidInput: names the field of the event.
+    """
+    for field in ("system", "old_number", "title"):
+        required(field, getattr(event, field), "a text")
+    if event.state not in states:
+        raise InvalidInput("state", f"one of {', '.join(states)}")
+    if event.opened_at > now:
+        raise InvalidInput("opened_at", "a time that is not in the future")
+    for field in ("acknowledged_at", "first_responded_at", "resolved_at", "closed_at"):
+        instant = getattr(event, field)
+        if instant is not None and instant < event.opened_at:
+            raise InvalidInput(field, "a time that is not before the opening")
+        if instant is not None and instant > now:
+            raise InvalidInput(field, "a time that is not in the future")
+    meaning = MEANINGS[event.state]
+    if meaning in OPEN and event.resolved_at is not None:
+        raise InvalidInput("resolved_at", f"none: it is {event.state.replace('_', ' ')}")
+    if meaning not in OPEN and event.resolved_at is None:
+        raise InvalidInput("resolved_at", f"a time: it is {event.state}")
+
+
 class Ticket(Aggregate):
     """The part of a ticket's life that does not depend on its kind.
 
@@ -205,6 +284,8 @@ class Ticket(Aggregate):
         self.touched = False
         self.before_hold = ""
         self.links: tuple[tuple[UUID, str], ...] = ()
+        # (the tool that it came from, its number there)
+        self.imported: tuple[str, str] | None = None
 
     @property
     def meaning(self) -> Meaning:
@@ -249,6 +330,17 @@ class Ticket(Aggregate):
         text = required("text", text, "what to say")
         return self.record(
             TicketCommented(text=text, visibility=visibility, author=author, subject=self.requester or author)
+        )
+
+    def import_comment(
+        self, *, text: str, visibility: Visibility, said_at: datetime, author: UUID | None, author_name: str | None = None
+    ) -> Fact:
+        """Take over what was said in the tool before; part of an import, so in whatever state the ticket arrived."""
+        return self.record(
+            TicketCommentImported(
+                text=required("text", text, "what was said"), visibility=visibility, said_at=said_at, author=author,
+                author_name=None if author else author_name, subject=self.requester or author,
+            )
         )
 
     def escalate(self, *, level: int | None, team: str | None, reason: str) -> Fact:
@@ -307,6 +399,16 @@ class Ticket(Aggregate):
 
     # -- what each fact means for the state ---------------------------------------------------------------------
 
+    def _take_over(self, event: ImportedTicket) -> None:
+        """The state of a ticket right after its import."""
+        self.number, self.title, self.service, self.channel = event.number, event.title, event.service, event.channel
+        self.priority, self.team, self.assignee, self.requester = event.priority, event.team, event.assignee, event.requester
+        self.opened_at, self.state_name = event.opened_at, event.state
+        self.resolved_at = None if self.meaning is Meaning.CANCELLED else event.resolved_at
+        self.acknowledged, self.touched = event.acknowledged_at is not None, True
+        self.before_hold = self.WORKING if event.state == "pending" else ""
+        self.imported = (event.system, event.old_number)
+
     @applies(TicketAcknowledged)
     def _acknowledged(self, _: TicketAcknowledged) -> None:
         self.acknowledged = True
@@ -321,6 +423,10 @@ class Ticket(Aggregate):
     @applies(TicketCommented)
     def _commented(self, event: TicketCommented) -> None:
         """Nothing but the version changes; the conversation is a projection."""
+
+    @applies(TicketCommentImported)
+    def _comment_imported(self, event: TicketCommentImported) -> None:
+        """Nothing but the version changes."""
 
     @applies(TicketEscalated)
     def _escalated(self, event: TicketEscalated) -> None:

@@ -11,7 +11,7 @@ from engine.clock import micros, rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact
 from engine.incident import IncidentResolved
-from engine.ticket import TicketCommented, TicketReopened
+from engine.ticket import TicketCommented, TicketCommentImported, TicketReopened
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.people import names
 from projections.views import Reader
@@ -20,7 +20,7 @@ from projections.words import KEY, Names, Telling, Translate, as_is, sentence
 # What a source or a person claims about the time, by field; an event without any of them happened when it was recorded.
 _CLAIMS: Final = (
     "opened_at", "resolved_at", "fulfilled_at", "recovered_at", "ended_at", "started_at", "received_at", "occurred_at",
-    "lease_until", "at",
+    "lease_until", "at", "said_at",
 )
 _ACTORS: Final = {"user": "person", "source": "source", "token": "token", "timer": "timer", "tocsin": "policy"}
 _PERSONAL: Final = ("by", "author", "assignee", "requester", "subject")
@@ -38,6 +38,7 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
         automatic: no person did it.
         visibility: of a comment: public (the requester reads it too) or internal.
         text: of a comment.
+        author: who said an imported comment (the actor is who imported it); None: that is not known.
     """
 
     position: int
@@ -56,6 +57,7 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
     automatic: bool
     visibility: str | None = None
     text: str | None = None
+    author: str | None = None
 
 
 def history(
@@ -147,14 +149,19 @@ def _items(reader: Reader, facts: list[Fact], subject: UUID, translate: Translat
 def _item(fact: Fact, telling: Telling) -> HistoryItem:
     event = fact.event
     kind, actor_id, actor = _actor(fact, telling)
-    comment = event if isinstance(event, TicketCommented) else None
+    comment = event if isinstance(event, TicketCommented | TicketCommentImported) else None
     by_rule = isinstance(event, IncidentResolved | TicketReopened) and event.automatic
     return HistoryItem(
         position=fact.position, recorded_at=fact.recorded_at, occurred_at=occurred_at(fact), type=fact.type, actor=actor,
         actor_kind=kind, actor_id=actor_id, summary=sentence(fact, telling), data=data_of(fact), cause=fact.cause,
         stream=fact.stream_id, version=fact.version, key=type(event) in KEY, automatic=by_rule or kind in ("source", "timer", "policy"),
         visibility=comment.visibility.value if comment else None, text=comment.text if comment else None,
+        author=_author(event, telling) if isinstance(event, TicketCommentImported) else None,
     )
+
+
+def _author(event: TicketCommentImported, telling: Telling) -> str | None:
+    return telling.names.person(event.author) if event.author else event.author_name
 
 
 def data_of(fact: Fact) -> dict[str, Any]:

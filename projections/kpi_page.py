@@ -25,6 +25,7 @@ from projections.views import Reader
 
 METRICS: Final = {metric.name.lower(): metric for metric in Metric}
 GROUPS: Final = ("kind", "priority", "service", "team", "agent", "channel", "day")
+IMPORTED: Final = ("include", "exclude", "only")
 BASES: Final = ("recorded", "occurred")
 MOST_DAYS: Final = 3_700
 FIRST_YEAR: Final = 1900
@@ -81,6 +82,7 @@ class KpiFilter:
     Attributes:
         agent: a person's id, or `nobody` for what no person did.
         service, team: the empty text stands for none.
+        imported: facts that an import told: `include`, `exclude` or `only`.
     """
 
     kind: str | None = None
@@ -89,9 +91,12 @@ class KpiFilter:
     team: str | None = None
     agent: UUID | str | None = None
     channel: str | None = None
+    imported: str = "include"
 
     def __post_init__(self) -> None:
         """Raises: InvalidInput: a value outside its closed set."""
+        if self.imported not in IMPORTED:
+            raise InvalidInput("imported", "include, exclude or only")
         if self.kind not in (None, "incident", "request"):
             raise InvalidInput("kind", "incident or request")
         if self.priority is not None and self.priority not in ("P1", "P2", "P3", "P4", "P5"):
@@ -107,6 +112,8 @@ class KpiFilter:
             if value is not None:
                 nobody = value == (NOBODY if name == "agent" else _NONE)
                 parts.append(f" AND {name} IS NULL" if nobody else f" AND {name} = :{name}")
+        if self.imported != "include":
+            parts.append(f" AND imported = {int(self.imported == 'only')}")
         return "".join(parts)
 
     def values(self) -> dict[str, Any]:
@@ -117,6 +124,8 @@ class KpiFilter:
 
     def query(self) -> dict[str, str]:
         found = {name: getattr(self, name) for name in ("kind", "priority", "service", "team", "agent", "channel")}
+        if self.imported != "include":
+            found["imported"] = self.imported
         return {name: str(value) for name, value in found.items() if value is not None}
 
 
@@ -126,12 +135,14 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         count: facts. A ticket that was resolved twice counts twice.
         tickets: distinct tickets among them.
+        imported: how many of the facts an import told.
         query: for `kpi_tickets`: the tickets behind the number.
     """
 
     metric: str
     count: int
     tickets: int
+    imported: int
     mean: float | None
     median: float | None
     p90: float | None
@@ -252,11 +263,12 @@ class _Sample:
     durations: list[float] = field(default_factory=list)
     tickets: set[int] = field(default_factory=set)
     count: int = 0
+    imported: int = 0
 
     def figure(self, metric: str, query: dict[str, str]) -> Figure:
         ordered = sorted(self.durations)
         return Figure(
-            metric=metric, count=self.count, tickets=len(self.tickets), mean=sum(ordered) / len(ordered) if ordered else None,
+            metric=metric, count=self.count, tickets=len(self.tickets), imported=self.imported, mean=sum(ordered) / len(ordered) if ordered else None,
             median=percentile(ordered, 0.5), p90=percentile(ordered, 0.9), p95=percentile(ordered, 0.95), query=query,
         )
 
@@ -286,11 +298,12 @@ def kpis(
     whole: dict[Metric, _Sample] = {}
     for metric in Metric:
         total = whole[metric] = _Sample()
-        for group, ticket, duration, instant in _facts(reader, metric, window, filters, at, group_by):
+        for group, ticket, duration, instant, imported in _facts(reader, metric, window, filters, at, group_by):
             if edges:
                 group = bisect_right(edges, instant) - 1
             for sample in (total, samples.setdefault(group, {}).setdefault(metric, _Sample())) if group_by else (total,):
                 sample.count += 1
+                sample.imported += imported
                 sample.tickets.add(ticket)
                 if duration is not None:
                     sample.durations.append(duration / 1_000_000)
@@ -300,13 +313,25 @@ def kpis(
 
 def _facts(
     reader: Reader, metric: Metric, window: Window, filters: KpiFilter, at: int, group_by: str | None
-) -> Iterator[tuple[Any, int, int | None, int]]:
-    """(group, ticket, duration, instant) of the facts of a window."""
-    instant = "recorded_at" if window.basis == "recorded" else "occurred_at"
+) -> Iterator[tuple[Any, int, int | None, int, int]]:
+    """(group, ticket, duration, instant, imported) of the facts of a window."""
     group = "NULL" if group_by in (None, "day") else group_by
+    for condition, instant, values in _parts(reader, window, at):
+        sql = (
+            f"SELECT {group}, ticket, duration, {instant}, imported FROM kpi_facts "
+            f"WHERE metric = {metric.value} AND {condition}{filters.where()}"
+        )
+        yield from reader.iterate(sql, {**values, **filters.values()})
+
+
+def _parts(reader: Reader, window: Window, at: int) -> list[tuple[str, str, dict[str, int]]]:
+    """(condition, column of its instant, values) of the facts in a window. On the basis `recorded` there are two: what was
+    imported counts when it happened, not on the day of the import."""
     condition, values = _in_window(reader, window, at)
-    sql = f"SELECT {group}, ticket, duration, {instant} FROM kpi_facts WHERE metric = {metric.value} AND {condition}{filters.where()}"
-    yield from reader.iterate(sql, {**values, **filters.values()})
+    if window.basis == "occurred":
+        return [(condition, "occurred_at", values)]
+    occurred, bounds = _in_window(reader, replace(window, basis="occurred"), at)
+    return [(f"imported = 0 AND {condition}", "recorded_at", values), (f"imported = 1 AND {occurred}", "occurred_at", bounds)]
 
 
 def _in_window(reader: Reader, window: Window, at: int) -> tuple[str, dict[str, int]]:
@@ -386,25 +411,31 @@ def kpi_tickets(
     if metric not in METRICS:
         raise InvalidInput("metric", f"one of {', '.join(METRICS)}")
     key = from_cursor(cursor, metric, (int, int))
-    instant = "recorded_at" if window.basis == "recorded" else "occurred_at"
-    order = "position" if window.basis == "recorded" else "occurred_at"
-    condition, values = _in_window(reader, window, at)
-    after = f" AND ({order}, position) < (:instant, :place)" if key else ""
-    rows = reader.rows(
-        f"SELECT {order}, position, {instant}, duration, ticket FROM kpi_facts "
-        f"WHERE metric = {METRICS[metric].value} AND {condition}{filters.where()}{after} "
-        f"ORDER BY {order} DESC, position DESC LIMIT :count",
-        {
-            **values, **filters.values(), "instant": key[0] if key else 0, "place": key[1] if key else 0, "count": limit + 1,
-        },
-    )
+    instant, place = key or (0, 0)
+    found: list[tuple[Any, ...]] = []
+    for condition, column, values in _parts(reader, window, at):
+        # Along positions recorded_at never decreases, so this order is the table's own; the bound ends the search early.
+        order, after, bounds = f"{column} DESC, position DESC", "", dict(values)
+        if column == "recorded_at":
+            order = "position DESC"
+        if key:
+            after = f" AND ({column}, position) < (:instant, :place)"
+            bounds |= {"instant": instant, "place": place}
+            if column == "recorded_at":
+                bounds["last"] = min(bounds["last"], reader.ledger.store.position_at(instant))
+        found += reader.rows(
+            f"SELECT {column}, position, duration, ticket FROM kpi_facts "
+            f"WHERE metric = {METRICS[metric].value} AND {condition}{filters.where()}{after} ORDER BY {order} LIMIT :count",
+            {**bounds, **filters.values(), "count": limit + 1},
+        )
+    rows = sorted(found, key=lambda row: (row[0], row[1]), reverse=True)[: limit + 1]
     more = to_cursor(metric, rows[limit - 1][:2]) if len(rows) > limit else None
     shown = rows[:limit]
-    tickets = rows_of(reader, list({row[4]: None for row in shown}), at)
-    found = dict(zip({row[4]: None for row in shown}, tickets, strict=True))
+    tickets = rows_of(reader, list({row[3]: None for row in shown}), at)
+    known = dict(zip({row[3]: None for row in shown}, tickets, strict=True))
     items = [
         KpiTicket(
-            at=from_micros(row[2]), seconds=None if row[3] is None else row[3] / 1_000_000, ticket=found[row[4]]
+            at=from_micros(row[0]), seconds=None if row[2] is None else row[2] / 1_000_000, ticket=known[row[3]]
         )
         for row in shown
     ]
@@ -476,12 +507,16 @@ def _backlog(key: str | None, label: str, ages: list[float], filters: QueueFilte
 
 
 def backlog_by_day(reader: Reader, window: Window, *, as_of: int | None = None) -> list[tuple[date, int]]:
-    """How many tickets were in the queue at the end of each day of the window (or at its end), as recorded."""
+    """How many tickets were in the queue at the end of each day of the window (or at its end), as recorded; imported ones from
+    the day on which they were opened in the tool before."""
     at, days = reader.at(as_of), window.days()
     edges = day_edges(days, window.zone)
     moves = (Metric.OPENED, Metric.RESOLVED, Metric.REOPENED, Metric.CANCELLED)
     found = []
+    brought, since = 0, -(2**62)
     for day, edge in zip(days, edges[1:], strict=True):
+        until = min(edge, micros(window.end))
+        brought, since = brought + _imported_moves(reader, since, until, at), until
         last = min(at, reader.ledger.store.position_at(min(edge, micros(window.end)) - 1))
         newest = max(
             (
@@ -489,7 +524,7 @@ def backlog_by_day(reader: Reader, window: Window, *, as_of: int | None = None) 
                 for metric in moves
                 if (
                     row := reader.row(
-                        "SELECT position, open_after FROM kpi_facts WHERE metric = :metric AND position <= :last "
+                        "SELECT position, open_after FROM kpi_facts WHERE metric = :metric AND position <= :last AND open_after IS NOT NULL "
                         "ORDER BY position DESC LIMIT 1",
                         {"metric": metric.value, "last": last},
                     )
@@ -497,8 +532,21 @@ def backlog_by_day(reader: Reader, window: Window, *, as_of: int | None = None) 
             ),
             default=(0, 0),
         )
-        found.append((day, newest[1]))
+        found.append((day, newest[1] + brought))
     return found
+
+
+def _imported_moves(reader: Reader, start: int, end: int, at: int) -> int:
+    """By how many tickets imports say that the queue grew from one instant to another."""
+    grown = 0
+    for metric, sign in ((Metric.OPENED, 1), (Metric.RESOLVED, -1), (Metric.CANCELLED, -1)):
+        row = reader.row(
+            f"SELECT count(*) FROM kpi_facts WHERE metric = {metric.value} AND imported = 1 AND occurred_at >= :start "
+            "AND occurred_at < :end AND position <= :at",
+            {"start": start, "end": end, "at": at},
+        )
+        grown += sign * (row[0] if row else 0)
+    return grown
 
 
 # -- noise -----------------------------------------------------------------------------------------------------------

@@ -15,14 +15,18 @@ from uuid import UUID
 from engine.clock import micros
 from engine.delivery import DeliveryReceived
 from engine.event import Event, Fact
-from engine.incident import Incident, IncidentImpactSet, IncidentOpened, IncidentResolved
-from engine.request import RequestDeclined, RequestFulfilled, RequestSubmitted, ServiceRequest
+from engine.incident import Incident, IncidentImpactSet, IncidentImported, IncidentOpened, IncidentResolved
+from engine.request import RequestDeclined, RequestFulfilled, RequestImported, RequestSubmitted, ServiceRequest
 from engine.ticket import (
+    MEANINGS,
+    OPEN,
+    Meaning,
     TicketAcknowledged,
     TicketAssigned,
     TicketCancelled,
     TicketClosed,
     TicketCommented,
+    TicketCommentImported,
     TicketEscalated,
     TicketLinked,
     TicketPrioritySet,
@@ -30,7 +34,7 @@ from engine.ticket import (
     Visibility,
 )
 from projections.projection import Projection, Table, rows_in
-from projections.ticket_fold import TICKET_EVENTS
+from projections.ticket_fold import OPENINGS, TICKET_EVENTS
 
 HOUR: Final = 3_600_000_000  # µs
 
@@ -48,7 +52,7 @@ class Metric(IntEnum):
 
 # What a person does without acknowledging the ticket by it.
 _NO_WORK: Final[frozenset[type[Event]]] = frozenset({
-    IncidentOpened, RequestSubmitted, TicketCancelled, TicketClosed, TicketLinked, TicketReopened,
+    IncidentOpened, RequestSubmitted, TicketCommentImported, TicketCancelled, TicketClosed, TicketLinked, TicketReopened,
 })
 _DONE: Final[frozenset[type[Event]]] = frozenset({IncidentResolved, RequestFulfilled, RequestDeclined})
 
@@ -81,10 +85,13 @@ CREATE TABLE kpi_facts (
     agent       BLOB,                      -- the person who did it
     channel     TEXT    NOT NULL,
     alert       BLOB,                      -- that an incident was opened for
-    open_after  INTEGER,                   -- how many tickets were in the queue then
+    open_after  INTEGER,                   -- how many tickets were in the queue then, imported facts left out
+    imported    INTEGER NOT NULL,          -- told by an import: it counts when it happened, whatever the basis
     PRIMARY KEY (metric, position)         -- a window of recorded time is a range of positions
 ) WITHOUT ROWID;
 CREATE INDEX kpi_facts_by_occurrence ON kpi_facts (metric, occurred_at, position);    -- a window of claimed time
+CREATE INDEX kpi_facts_by_move ON kpi_facts (metric, position) WHERE open_after IS NOT NULL;    -- the backlog by day
+CREATE INDEX kpi_facts_imported ON kpi_facts (metric, occurred_at, position) WHERE imported = 1;    -- those in any window
 CREATE TABLE kpi_hours (
     hour   INTEGER NOT NULL,               -- of recorded_at, counted from 1970
     alert  BLOB    NOT NULL,               -- empty: monitoring events of no alert
@@ -97,7 +104,7 @@ CREATE TABLE kpi_totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT
 
 FACT_COLUMNS: Final = (
     "metric", "position", "ticket", "occurred_at", "recorded_at", "duration", "kind", "priority", "service", "team", "agent",
-    "channel", "alert", "open_after",
+    "channel", "alert", "open_after", "imported",
 )
 _STATE_COLUMNS: Final = (
     "id", "ticket", "kind", "priority", "service", "team", "channel", "requester", "opened_at", "began_at", "acknowledged",
@@ -120,8 +127,8 @@ class _State:
     @classmethod
     def opened(cls, fact: Fact) -> "_State":
         event = fact.event
-        assert isinstance(event, IncidentOpened | RequestSubmitted)
-        kind = Incident.KIND if isinstance(event, IncidentOpened) else ServiceRequest.KIND
+        assert isinstance(event, IncidentOpened | IncidentImported | RequestSubmitted | RequestImported)
+        kind = Incident.KIND if isinstance(event, IncidentOpened | IncidentImported) else ServiceRequest.KIND
         opened_at = micros(event.opened_at)
         requester = None if event.requester is None else event.requester.bytes
         return cls((
@@ -146,7 +153,10 @@ class _Batch:
         states = self._states(facts)
         for fact in facts:
             event = fact.event
-            if isinstance(event, IncidentOpened | RequestSubmitted):
+            if isinstance(event, IncidentImported | RequestImported):
+                state = states[fact.stream_id.bytes] = _State.opened(fact)
+                self._take_over(state, fact, event)
+            elif isinstance(event, IncidentOpened | RequestSubmitted):
                 state = states[fact.stream_id.bytes] = _State.opened(fact)
                 self._open(state, fact)
             else:
@@ -157,6 +167,28 @@ class _Batch:
         self.open += 1
         alert = fact.event.alert if isinstance(fact.event, IncidentOpened) else None
         self._add(Metric.OPENED, state, fact, occurred_at=state.opened_at, alert=None if alert is None else alert.bytes, moves=True)
+
+    def _take_over(self, state: _State, fact: Fact, event: IncidentImported | RequestImported) -> None:
+        """What the tool before says of a ticket: its facts, as far as it knows when they happened.
+
+        Whatever was done there without a time is not measured here when somebody goes on with it.
+        """
+        agent = None if event.assignee is None else event.assignee.bytes
+        meaning = MEANINGS[event.state]
+        state.acknowledged = state.responded = meaning is not Meaning.NEW
+        self._add(Metric.OPENED, state, fact, occurred_at=state.opened_at, imported=True)
+        for metric, instant in ((Metric.ACKNOWLEDGED, event.acknowledged_at), (Metric.RESPONDED, event.first_responded_at)):
+            if instant is not None:
+                self._add(metric, state, fact, occurred_at=micros(instant), since=state.opened_at, agent=agent, imported=True)
+        state.acknowledged = state.acknowledged or event.acknowledged_at is not None
+        state.responded = state.responded or event.first_responded_at is not None
+        if meaning not in OPEN:
+            assert event.resolved_at is not None
+            ended, done = micros(event.resolved_at), meaning is not Meaning.CANCELLED
+            self._add(
+                Metric.RESOLVED if done else Metric.CANCELLED, state, fact, occurred_at=ended,
+                since=state.opened_at if done else None, agent=agent, imported=True,
+            )
 
     def _go_on(self, state: _State, fact: Fact) -> None:
         event, agent = fact.event, _agent(fact)
@@ -194,7 +226,7 @@ class _Batch:
                 state.priority = int(event.priority[1])
 
     def _states(self, facts: Sequence[Fact]) -> dict[bytes, _State]:
-        opened = {fact.stream_id for fact in facts if isinstance(fact.event, IncidentOpened | RequestSubmitted)}
+        opened = {fact.stream_id for fact in facts if type(fact.event) in OPENINGS}
         known = sorted({fact.stream_id.bytes for fact in facts if fact.stream_id not in opened})
         sql = f"SELECT {', '.join(_STATE_COLUMNS)} FROM kpi_tickets WHERE id IN ({{keys}})"
         return {row[0]: _State(row) for row in rows_in(self._connection, sql, known)}
@@ -210,6 +242,7 @@ class _Batch:
         agent: bytes | None = None,
         alert: bytes | None = None,
         moves: bool = False,
+        imported: bool = False,
     ) -> None:
         """`moves`: it changes how many tickets are in the queue."""
         recorded_at = micros(fact.recorded_at)
@@ -217,7 +250,7 @@ class _Batch:
         duration = None if since is None else max(0, occurred_at - since)
         self.facts.append((
             metric.value, fact.position, state.ticket, occurred_at, recorded_at, duration, state.kind, state.priority,
-            state.service, state.team, agent, state.channel, alert, self.open if moves else None,
+            state.service, state.team, agent, state.channel, alert, self.open if moves else None, imported,
         ))
 
     def _write(self, states: dict[bytes, _State]) -> None:
@@ -278,7 +311,7 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 PROJECTION: Final = Projection(
     name="kpis",
-    version=1,
+    version=2,
     tables=(
         Table("kpi_tickets", "id"),
         Table("kpi_facts", "metric, position"),

@@ -322,7 +322,7 @@ def _ended(reader: Reader, filters: QueueFilter, at: int, key: tuple[Any, ...] |
 
 
 def _horizon(reader: Reader, at: int) -> int:
-    """Minutes since 2020 at a position: hardly a ticket is opened in its future."""
+    """Minutes since 1970 at a position: hardly a ticket is opened in its future."""
     stored = reader.ledger.store.log(at - 1, 1)
     return rank(0, stored[0].recorded_at) if stored else MOST_MINUTES - 1
 

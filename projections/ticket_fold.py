@@ -13,27 +13,28 @@ from uuid import UUID
 from engine.aggregate import Journal
 from engine.clock import from_micros, micros
 from engine.event import Event, Fact
-from engine.incident import Incident, IncidentOpened
+from engine.incident import Incident, IncidentImported, IncidentOpened
 from engine.ledger import Ledger
 from engine.priority import Level, Priority
-from engine.request import RequestSubmitted, ServiceRequest
+from engine.request import RequestImported, RequestSubmitted, ServiceRequest
 from engine.ticket import (
     MEANINGS,
     OPEN,
     Meaning,
     TicketAcknowledged,
     TicketCommented,
+    TicketCommentImported,
     TicketHeld,
 )
 
 # Every event of a ticket's own stream.
 TICKET_EVENTS: Final[frozenset[type[Event]]] = Incident.events() | ServiceRequest.events()
-OPENINGS: Final[frozenset[type[Event]]] = frozenset({IncidentOpened, RequestSubmitted})
+OPENINGS: Final[frozenset[type[Event]]] = frozenset({IncidentOpened, IncidentImported, RequestSubmitted, RequestImported})
 
 # Columns that never change after the opening, then those that do; the order of `TicketFold.fixed` and `.changing`.
 FIXED: Final = (
     "ticket", "id", "kind", "number", "title", "service", "channel", "requester", "opened_at", "correlation", "rule",
-    "rule_version", "alert", "item",
+    "rule_version", "alert", "item", "system", "old_number",
 )
 CHANGING: Final = (
     "state", "meaning", "open", "priority", "team", "assignee", "level", "impact", "urgency", "recovered", "approved",
@@ -49,7 +50,8 @@ _WAITING: Final = Meaning.WAITING.value
 _LEVELS: Final = {level.value: level for level in Level}
 
 _NOBODY: Final = Journal(actor="", correlation_id=UUID(int=0))  # folding records nothing
-_UNSEEN: Final = TicketCommented.TOPIC  # changes nothing that is folded, and costs a decryption to read
+# They change nothing that is folded, and cost a decryption to read.
+_UNSEEN: Final = frozenset({TicketCommented.TOPIC, TicketCommentImported.TOPIC})
 
 
 class TicketFold:
@@ -81,11 +83,11 @@ class TicketFold:
     def opened(cls, fact: Fact) -> "TicketFold":
         """A ticket right after its first event."""
         event = fact.event
-        fold = cls((Incident if isinstance(event, IncidentOpened) else ServiceRequest)(fact.stream_id, _NOBODY))
+        fold = cls((Incident if isinstance(event, IncidentOpened | IncidentImported) else ServiceRequest)(fact.stream_id, _NOBODY))
         fold.ticket = fold.span_from = fact.position
         if isinstance(event, IncidentOpened):
             fold.rule, fold.rule_version, fold.alert = event.rule, event.rule_version, event.alert
-        assert isinstance(event, IncidentOpened | RequestSubmitted)
+        assert isinstance(event, IncidentOpened | IncidentImported | RequestSubmitted | RequestImported)
         fold.channel = event.channel
         fold.apply(fact)
         return fold
@@ -96,6 +98,8 @@ class TicketFold:
         self.updated_at = fact.recorded_at
         if isinstance(event, TicketAcknowledged):
             self.acknowledged_at = fact.recorded_at
+        elif isinstance(event, IncidentImported | RequestImported):
+            self.acknowledged_at = event.acknowledged_at
         elif isinstance(event, TicketHeld):
             self.waiting_for = event.reason
         if self.waiting_for is not None and self.meaning != _WAITING:
@@ -127,6 +131,7 @@ class TicketFold:
             self.ticket, aggregate.id.bytes, aggregate.KIND, aggregate.number, aggregate.title, aggregate.service, self.channel,
             _bytes(aggregate.requester), _micros(aggregate.opened_at), _bytes(incident.correlation) if incident else None,
             self.rule, self.rule_version, _bytes(self.alert), None if isinstance(aggregate, Incident) else aggregate.item,
+            *(aggregate.imported or (None, None)),
         )
 
     def changing(self) -> tuple[Any, ...]:
@@ -147,7 +152,7 @@ class TicketFold:
         """The other way round; `row` holds `COLUMNS`."""
         (
             ticket, stream, kind, number, title, service, channel, requester, opened_at, correlation, rule, rule_version, alert,
-            item, state, _, _, priority, team, assignee, level, impact, urgency, recovered, approved, before_hold, touched,
+            item, system, old_number, state, _, _, priority, team, assignee, level, impact, urgency, recovered, approved, before_hold, touched,
             waiting_for, acknowledged_at, resolved_at, updated_at, version, span_from,
         ) = row
         stream_id = UUID(bytes=stream)
@@ -164,7 +169,7 @@ class TicketFold:
         aggregate.level, aggregate.requester, aggregate.version = level, _uuid(requester), version
         aggregate.opened_at, aggregate.resolved_at = _instant(opened_at), _instant(resolved_at)
         aggregate.acknowledged, aggregate.touched = acknowledged_at is not None, bool(touched)
-        aggregate.before_hold = before_hold
+        aggregate.before_hold, aggregate.imported = before_hold, None if system is None else (system, old_number)
         fold = cls(aggregate)
         fold.ticket, fold.span_from, fold.channel, fold.waiting_for = ticket, span_from, channel, waiting_for
         fold.rule, fold.rule_version, fold.alert = rule, rule_version, _uuid(alert)
@@ -180,7 +185,7 @@ class TicketFold:
                 break
             if fold is None:
                 fold = cls.opened(ledger.fact(row))
-            elif row.type == _UNSEEN:
+            elif row.type in _UNSEEN:
                 fold.aggregate.version, fold.updated_at = row.version, from_micros(row.recorded_at)
             else:
                 fold.apply(ledger.fact(row))

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.incident import Incident, IncidentOpened
-from engine.request import RequestSubmitted, ServiceRequest
+from engine.incident import Incident, IncidentImported, IncidentOpened
+from engine.request import RequestImported, RequestSubmitted, ServiceRequest
 from projections.people import names
 from projections.projection import batched
 from projections.ticket_fold import TicketFold
@@ -54,6 +54,13 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     resolve_proposed: bool
 
 
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a ticket comes from: the tool before, and its number there."""
+
+    system: str
+    old_number: str
+
+
 class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
     """One ticket. Instants are aware and UTC.
 
@@ -63,7 +70,8 @@ class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
         version: of its own stream, for `If-Match`.
         updated_at: when its stream last changed.
         description: only where one ticket was asked for.
-        fields: what a request's form was filled in with; likewise.
+        fields: what a request's form was filled in with, or what else was told of an imported ticket; likewise.
+        imported: None: it was opened here.
         impact, urgency, recovered: None on a service request.
     """
 
@@ -97,6 +105,7 @@ class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
     alerts_firing: int
     links: list[Link]
     why: Why
+    imported: Imported | None = None
     description: str = ""
     fields: dict[str, str] = {}
 
@@ -131,6 +140,7 @@ def dress(reader: Reader, folds: Sequence[TicketFold], at: int, *, past: bool, m
                 recovered=incident.recovered if incident else None, approved=request.approved if request else None,
                 item=request.item if request else None, alerts=numbers.members.get(aggregate.id, []), alerts_total=total,
                 alerts_firing=firing, links=links.get(aggregate.id, []),
+                imported=None if aggregate.imported is None else Imported(system=aggregate.imported[0], old_number=aggregate.imported[1]),
                 why=Why(
                     rule=fold.rule, rule_version=fold.rule_version, alert=numbers.openers.get(fold.alert),
                     alerts=total, alerts_firing=firing, occurrences=None if past else occurrences.get(aggregate.id, 0),
@@ -148,7 +158,7 @@ def with_text(reader: Reader, row: TicketRow, position: int) -> TicketRow:
     event = reader.ledger.fact(stored).event if stored is not None else None
     if isinstance(event, IncidentOpened):
         return msgspec.structs.replace(row, description=event.description)
-    if isinstance(event, RequestSubmitted):
+    if isinstance(event, RequestSubmitted | IncidentImported | RequestImported):
         return msgspec.structs.replace(row, description=event.description, fields=event.fields)
     return row
 

@@ -23,15 +23,23 @@ from engine.alert import (
 )
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
-from engine.incident import IncidentImpactSet, IncidentOpened, IncidentRecovered, IncidentRelapsed, IncidentResolved
+from engine.incident import (
+    IncidentImpactSet,
+    IncidentImported,
+    IncidentOpened,
+    IncidentRecovered,
+    IncidentRelapsed,
+    IncidentResolved,
+)
 from engine.observation import Severity
-from engine.request import RequestApproved, RequestDeclined, RequestFulfilled, RequestSubmitted
+from engine.request import RequestApproved, RequestDeclined, RequestFulfilled, RequestImported, RequestSubmitted
 from engine.ticket import (
     TicketAcknowledged,
     TicketAssigned,
     TicketCancelled,
     TicketClosed,
     TicketCommented,
+    TicketCommentImported,
     TicketEscalated,
     TicketHeld,
     TicketLinked,
@@ -72,7 +80,7 @@ class Telling:
 KEY: Final[frozenset[type[Event]]] = frozenset({
     IncidentOpened, IncidentImpactSet, IncidentRecovered, IncidentRelapsed, IncidentResolved, RequestSubmitted, RequestApproved,
     RequestDeclined, RequestFulfilled, TicketEscalated, TicketPrioritySet, TicketReopened, TicketClosed, TicketCancelled,
-    AlertEpisodeOpened, AlertEpisodeEnded, AlertSeverityChanged,
+    AlertEpisodeOpened, AlertEpisodeEnded, AlertSeverityChanged, IncidentImported, RequestImported,
 })
 
 
@@ -93,6 +101,18 @@ def _incident_opened(event: IncidentOpened, _fact: Fact, telling: Telling) -> st
             person=telling.names.person(event.requester), priority=event.priority.value
         )
     return _("Opened as {priority}").format(priority=event.priority.value)
+
+
+def _imported(event: IncidentImported | RequestImported, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    said = _("Imported from {system}, where it was {number}").format(system=event.system, number=event.old_number)
+    if event.code is not None and event.solution:
+        return _("{imported}. How it ended there, {code}: {solution}").format(
+            imported=said, code=resolution(event.code, _), solution=event.solution
+        )
+    if event.solution:
+        return _("{imported}. How it ended there: {solution}").format(imported=said, solution=event.solution)
+    return said
 
 
 def _impact_set(event: IncidentImpactSet, _fact: Fact, telling: Telling) -> str:
@@ -181,6 +201,16 @@ def _assigned(event: TicketAssigned, _fact: Fact, telling: Telling) -> str:
 def _commented(event: TicketCommented, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     return _("Public comment") if event.visibility is Visibility.PUBLIC else _("Internal note")
+
+
+def _comment_imported(event: TicketCommentImported, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    public = event.visibility is Visibility.PUBLIC
+    who = telling.names.person(event.author) if event.author else event.author_name
+    if who:
+        words = _("Public comment of {person}, imported") if public else _("Internal note of {person}, imported")
+        return words.format(person=who)
+    return _("Public comment, imported") if public else _("Internal note, imported")
 
 
 def _escalated(event: TicketEscalated, _fact: Fact, telling: Telling) -> str:
@@ -349,6 +379,9 @@ def _timer_fired(_event: TimerFired, _fact: Fact, telling: Telling) -> str:
 
 _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     IncidentOpened: _incident_opened,
+    IncidentImported: _imported,
+    RequestImported: _imported,
+    TicketCommentImported: _comment_imported,
     IncidentImpactSet: _impact_set,
     IncidentRecovered: _recovered,
     IncidentRelapsed: _relapsed,

@@ -28,10 +28,11 @@ MEMBERSHIP: Final[frozenset[type[Event]]] = frozenset(
 # Positions are 64 bits wide and rtree_i32 has 32: it holds position >> 8, which lasts for 549 thousand million events.
 # A search finds a few spans too many (those that begin or end within the same 256 events); the exact bounds beside decide.
 POSITION_SHIFT: Final = 8
-# A rank orders as the queue does, to the minute: priority, then minutes since 2020 (28 bits: until the year 2530).
+# A rank orders as the queue does, to the minute: priority, then minutes since 1970 (28 bits: until the year 2480). What was
+# imported may be old.
 MINUTE_BITS: Final = 28
 MOST_MINUTES: Final = (1 << MINUTE_BITS) - 1
-_RANK_EPOCH: Final = micros(datetime(2020, 1, 1, tzinfo=UTC))
+_RANK_EPOCH: Final = micros(datetime(1970, 1, 1, tzinfo=UTC))
 
 _DDL: Final = """
 CREATE TABLE tickets (
@@ -49,6 +50,8 @@ CREATE TABLE tickets (
     rule_version    INTEGER,
     alert           BLOB,                  -- that it was opened for
     item            TEXT,
+    system          TEXT,                  -- that it was imported from,
+    old_number      TEXT,                  -- and its number there
     state           TEXT    NOT NULL,
     meaning         TEXT    NOT NULL,
     open            INTEGER NOT NULL,
@@ -400,7 +403,7 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=2,
+    version=3,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),

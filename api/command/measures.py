@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
         zone: Annotated[str, typer.Option(help="IANA zone whose midnights part the days")] = "UTC",
         basis: Annotated[str, typer.Option(help="recorded or occurred")] = "recorded",
         by: Annotated[str | None, typer.Option("--by", help="kind, priority, service, team, agent, channel or day", show_default=False)] = None,
+        imported: Annotated[str, typer.Option(help="Facts that an import told: include, exclude or only")] = "include",
         data: DataOption = None,
     ) -> None:
         """How many, how long, how loud; docs/measures.md defines each number."""
@@ -36,12 +37,17 @@ def register(app: typer.Typer) -> None:
             now = instant("--as-of", as_of) if as_of else house.clock.now()
             at = house.store.position_at(micros(now)) if as_of else None
             window = window_of(instant("--from", start) if start else None, instant("--to", end) if end else None, now, zone, basis)
-            found = measures(reader, window, now, group_by=by, filters=KpiFilter(), as_of=at)
+            found = measures(reader, window, now, group_by=by, filters=KpiFilter(imported=imported), as_of=at)
         if json:
             print_json(plain(found))
             return
         title = f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} ({window.basis}, days of {window.zone})"
         out.print(_figures(title, [found["total"], *found["groups"]], by))
+        told = found["total"].opened.imported
+        if told:
+            out.print(f"{told} of the opened tickets were imported; their facts count when they happened (--imported exclude leaves them out)\n")
+        elif imported == "exclude":
+            out.print("Facts that an import told are left out\n")
         out.print(_backlog(found["backlog"]))
         noise = found["noise"][0]
         if noise.ratio is not None:

@@ -174,7 +174,7 @@ def filter_of(request: Request) -> KpiFilter:
             raise InvalidInput("agent", _("a person's id, or nobody")) from None
     return KpiFilter(
         kind=asked.get("kind") or None, priority=asked.get("priority") or None, service=asked.get("service"),
-        team=asked.get("team"), agent=agent, channel=asked.get("channel"),
+        team=asked.get("team"), agent=agent, channel=asked.get("channel"), imported=asked.get("imported") or "include",
     )
 
 
@@ -195,7 +195,8 @@ def measures_page(request: Request, principal: Annotated[Principal, Depends(read
         request, "measures.html", frame=around, measured=found, numbers=_numbers(found, around),
         drawings=_drawings(found, around), window=window, days=days, group=group, groups=GROUPS,
         pills=_pills(around, days, filters), said=_window_words(window, days, span), tickets=lambda figure: _tickets_href(figure, around),
-        buckets=list(reversed(found.buckets)), kinds=("incident", "request"), narrowed=bool(filters.query()),
+        buckets=list(reversed(found.buckets)), kinds=("incident", "request"), imported=filters.imported, without_imported=around.with_query(imported="exclude"),
+        with_imported=around.with_query(imported=None), narrowed=bool(filters.query()),
         backlog_href=lambda row: around.carry("/console?" + urlencode({name: value for name, value in row.query.items() if value})),
     )
 

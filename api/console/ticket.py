@@ -20,7 +20,7 @@ from engine.clock import rfc3339
 from engine.errors import NotFound
 from engine.incident import RESOLUTION_CODES
 from engine.request import ServiceRequest
-from engine.ticket import Relation
+from engine.ticket import Relation, TicketCommentImported
 from projections.alert_page import AlertFilter, alerts
 from projections.changes import changes_before
 from projections.history_page import HistoryItem, history
@@ -156,9 +156,9 @@ def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
     said = words.shown_lines(item.text) if item.text is not None else Markup("")
     if item.text is not None:
         title = Markup("<b>{}</b> {}").format(
-            words.shown(item.actor), _("wrote to the requester") if item.visibility == "public" else _("wrote to the team"),
+            words.shown(item.author or item.actor), _("wrote to the requester") if item.visibility == "public" else _("wrote to the team"),
         )
-        by_whom = Markup("")
+        by_whom = Markup("{}").format(_("imported")) if item.type == TicketCommentImported.TOPIC else Markup("")
     else:
         first, colon, rest = item.summary.partition(": ")
         title = Markup("<b>{}</b>{}").format(words.shown(first), Markup(": {}").format(words.shown(rest)) if colon else "")

@@ -8,15 +8,16 @@ from uuid import UUID, uuid4
 from engine.aggregate import Aggregate
 from engine.clock import SimulatedClock
 from engine.delivery import DeliveryReceived, DeliveryRejected, MonitoringEvent
-from engine.identity import source_id
-from engine.incident import Incident
+from engine.identity import imported_id, source_id
+from engine.incident import Incident, IncidentImported
 from engine.judgement import Judgement
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Observation, ObservationKind, Severity
 from engine.person import Person
-from engine.priority import Level
-from engine.request import ServiceRequest
+from engine.priority import Level, Priority
+from engine.request import RequestImported, ServiceRequest
 from engine.source import Source, SourceAdded
+from engine.ticket import Visibility
 
 TICKETS: dict[str, type[Incident] | type[ServiceRequest]] = {"INC": Incident, "REQ": ServiceRequest}
 
@@ -69,6 +70,32 @@ class World:
             work.adopt(request)
             self.ids[request.number] = request.id
             return request.number
+
+        number: str = self.do(decide)
+        return number
+
+    def imported(
+        self, old_number: str, *, state: str = "closed", opened_at: datetime, resolved_at: datetime | None = None, request: bool = False,
+        **values: Any,
+    ) -> str:
+        """A ticket of another tool, with a comment."""
+        stream = imported_id("zammad", old_number)
+
+        def decide(work: Work) -> str:
+            common: dict[str, Any] = {
+                "number": work.number("REQ" if request else "INC"), "system": "zammad", "old_number": old_number, "title": "Old",
+                "state": state, "priority": Priority.P3, "opened_at": opened_at, "resolved_at": resolved_at, "channel": "mail", **values,
+            }
+            ticket: Incident | ServiceRequest
+            if request:
+                ticket = ServiceRequest.imported_from(stream, work.journal, RequestImported(**common), now=work.now)
+            else:
+                event = IncidentImported(impact=Level.MEDIUM, urgency=Level.MEDIUM, **common)
+                ticket = Incident.imported_from(stream, work.journal, event, now=work.now)
+            work.adopt(ticket)
+            ticket.import_comment(text="Hm.", visibility=Visibility.PUBLIC, said_at=opened_at, author=None, author_name="Ann")
+            self.ids[ticket.number] = stream
+            return ticket.number
 
         number: str = self.do(decide)
         return number
