@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, keeping, serving, viewing
+from api.command import administration, keeping, moving, serving, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ serving.register(app)
 viewing.register(app)
 administration.register(app)
 keeping.register(app)
+moving.register(app)
 
 
 def main() -> None:
