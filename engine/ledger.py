@@ -85,6 +85,10 @@ class Work:
         self.used[aggregate.id] = aggregate
         return aggregate
 
+    def exists(self, stream_id: UUID) -> bool:
+        """Whether the stream has an event as of now, of whatever kind it is."""
+        return self._ledger.exists(stream_id)
+
     def new_id(self) -> UUID:
         """An id for a record that nothing outside identifies."""
         return self._ledger.new_id()
@@ -331,6 +335,9 @@ class Ledger:
             for row in rows:
                 found[UUID(bytes=row.stream)].apply(self.fact(row))
             self._cache.update(found)
+
+    def exists(self, stream_id: UUID) -> bool:
+        return stream_id in self._batch.touched or bool(self.store.pending_stream(stream_id.bytes, limit=1))
 
     def count(self, kind: str) -> int:
         numbers = self._batch.numbers

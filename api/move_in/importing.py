@@ -71,7 +71,7 @@ def _decision(draft: Draft, handle: Callable[[str], bytes]) -> Callable[[Work], 
 
 def _import(work: Work, draft: Draft, handle: Callable[[str], bytes]) -> str | None:
     stream = imported_id(draft.event.system, draft.event.old_number)
-    if work.store.pending_stream(stream.bytes, limit=1):
+    if work.exists(stream):
         return None
     people = _People(work, handle)
     requester, assignee = people.person(draft.requester), people.person(draft.assignee)
