@@ -11,6 +11,7 @@ import structlog
 
 from api.access import Directory
 from api.settings import BadSettings, Settings
+from engine import notice
 from engine.clock import MAX_DRIFT_SECONDS, Clock, SimulatedClock, SystemClock, from_micros, rfc3339
 from engine.errors import TocsinError
 from engine.identity import rule_id, source_id
@@ -113,6 +114,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         clock = clock or _clock(store, settings)
         _check(store, clock)
         ledger = Ledger(store, vault, clock)
+        ledger.react(notice.WATCHED, notice.tell)
     except TocsinError:
         store.close()
         vault.close()

@@ -24,6 +24,15 @@ from engine.alert import (
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
 from engine.incident import IncidentImpactSet, IncidentOpened, IncidentRecovered, IncidentRelapsed, IncidentResolved
+from engine.notice import (
+    NoticeAbandoned,
+    NoticeCourseBegun,
+    NoticeFailed,
+    NoticeOccasionEnded,
+    NoticeRequested,
+    NoticeRetried,
+    NoticeSent,
+)
 from engine.observation import Severity
 from engine.request import RequestApproved, RequestDeclined, RequestFulfilled, RequestSubmitted
 from engine.ticket import (
@@ -334,6 +343,10 @@ def _timer_set(event: TimerSet, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     if event.purpose == "settle":
         return _("Will be resolved unless an alert fires again before the time is over")
+    if event.purpose.startswith("notice-then:"):
+        return _("The next will be told unless somebody takes it in hand before the time is over")
+    if event.purpose.startswith("notice-again:"):
+        return _("Everybody will be told again unless somebody takes it in hand before the time is over")
     return _("A timer was set ({purpose})").format(purpose=event.purpose)
 
 
@@ -345,6 +358,49 @@ def _timer_cancelled(_event: TimerCancelled, _fact: Fact, telling: Telling) -> s
 def _timer_fired(_event: TimerFired, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     return _("The time is over")
+
+
+def _course_begun(event: NoticeCourseBegun, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Notice rule “{rule}” (rulebook version {version}) holds").format(rule=event.rule.name, version=event.rulebook_version)
+
+
+def _occasion_ended(_event: NoticeOccasionEnded, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Its notices end")
+
+
+def _notice_requested(event: NoticeRequested, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    words = {
+        "firing": _("{recipient} is to be told"),
+        "repeat": _("{recipient} is to be told again"),
+        "escalation": _("{recipient} is to be told next, since nobody has taken it in hand"),
+        "end": _("{recipient} is to be told that it is over"),
+    }
+    return words[event.purpose.value].format(recipient=event.recipient)
+
+
+def _notice_sent(event: NoticeSent, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    if event.attempt > 1:
+        return _("The notice was sent, at attempt {attempt}").format(attempt=event.attempt)
+    return _("The notice was sent")
+
+
+def _notice_failed(event: NoticeFailed, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The notice could not be sent, attempt {attempt}: {reason}").format(attempt=event.attempt, reason=event.reason)
+
+
+def _notice_abandoned(event: NoticeAbandoned, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The notice is a dead letter: {reason}").format(reason=event.reason)
+
+
+def _notice_retried(_event: NoticeRetried, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The notice is tried again")
 
 
 _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
@@ -384,5 +440,12 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TimerSet: _timer_set,
     TimerCancelled: _timer_cancelled,
     TimerFired: _timer_fired,
+    NoticeCourseBegun: _course_begun,
+    NoticeOccasionEnded: _occasion_ended,
+    NoticeRequested: _notice_requested,
+    NoticeSent: _notice_sent,
+    NoticeFailed: _notice_failed,
+    NoticeAbandoned: _notice_abandoned,
+    NoticeRetried: _notice_retried,
 }
 SPOKEN: Final = frozenset(_WORDS)

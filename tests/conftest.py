@@ -15,6 +15,7 @@ from engine.clock import SimulatedClock, micros
 from engine.event import Event
 from engine.identity import alert_id, rule_id, source_id
 from engine.incident import Incident, IncidentOpened
+from engine.judgement import ENDS_AT, LEASE, STALE
 from engine.ledger import Ledger, Unit, Work
 from engine.policy import fire
 from engine.rule import Rule, TicketRule
@@ -70,7 +71,7 @@ class Bell:
         """Fire the timers that are due now."""
         fired = 0
         for due in self.ledger.store.due_timers(micros(self.clock.now()), 1_000):
-            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose != "settle" else None
+            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose in (LEASE, ENDS_AT, STALE) else None
             profile = self.intake.profile(alert.source if alert else "alertmanager")
             fired += self.ledger.run(fire(due, lease_policy(profile, adapter_named(profile.adapter))))
         return fired
