@@ -101,7 +101,8 @@ class Guard:
         found = await _resolve(host, port)
         for address in found:
             if not self.permits(address):
-                raise Forbidden(f"{host} is {address}, an inner address that TOCSIN_ALLOWED_NETWORKS does not allow")
+                where = host if host == str(address) else f"{host} is {address}, which"
+                raise Forbidden(f"{where} is an inner address that TOCSIN_ALLOWED_NETWORKS does not allow")
         return found
 
 

@@ -30,7 +30,7 @@ class Personal:
     secret: bool = False
 
 
-SECRET: Final = "(secret)"
+HIDDEN: Final = "(secret)"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -92,7 +92,7 @@ def shown_fields(event: Event) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(datetime,))
     for name in secret_fields(type(event)):
         if fields.get(name):
-            fields[name] = SECRET
+            fields[name] = HIDDEN
     return fields
 
 

@@ -8,7 +8,7 @@ This module decides that a notice is due. `projections/outbox.py` lists what wai
 what came of it is recorded here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -113,6 +113,7 @@ class NoticeSent(Event, frozen=True):
 
     TOPIC: ClassVar[str] = "notice.sent.v1"
     notice: UUID
+    recipient: str
     attempt: int
     answer: str = ""
 
@@ -122,6 +123,7 @@ class NoticeFailed(Event, frozen=True):
 
     TOPIC: ClassVar[str] = "notice.failed.v1"
     notice: UUID
+    recipient: str
     attempt: int
     reason: str
     retry_at: datetime
@@ -132,6 +134,7 @@ class NoticeAbandoned(Event, frozen=True):
 
     TOPIC: ClassVar[str] = "notice.abandoned.v1"
     notice: UUID
+    recipient: str
     attempt: int
     reason: str
 
@@ -141,6 +144,7 @@ class NoticeRetried(Event, frozen=True):
 
     TOPIC: ClassVar[str] = "notice.retried.v1"
     notice: UUID
+    recipient: str
 
 
 @dataclass(slots=True)
@@ -217,19 +221,24 @@ class Notices(Aggregate):
     def sent(self, notice: UUID, *, answer: str) -> Fact | None:
         """It went out; None where that is known already."""
         letter = self.waiting.get(notice)
-        return None if letter is None else self.record(NoticeSent(notice=notice, attempt=letter.attempts + 1, answer=answer))
+        if letter is None:
+            return None
+        return self.record(NoticeSent(notice=notice, recipient=letter.recipient, attempt=letter.attempts + 1, answer=answer))
 
     def failed(self, notice: UUID, *, reason: str, retry_at: datetime) -> Fact | None:
         """It did not go out this time."""
         letter = self.waiting.get(notice)
         if letter is None:
             return None
-        return self.record(NoticeFailed(notice=notice, attempt=letter.attempts + 1, reason=reason, retry_at=retry_at))
+        attempt = letter.attempts + 1
+        return self.record(NoticeFailed(notice=notice, recipient=letter.recipient, attempt=attempt, reason=reason, retry_at=retry_at))
 
     def abandoned(self, notice: UUID, *, reason: str) -> Fact | None:
         """It did not go out and is not tried again."""
         letter = self.waiting.get(notice)
-        return None if letter is None else self.record(NoticeAbandoned(notice=notice, attempt=letter.attempts + 1, reason=reason))
+        if letter is None:
+            return None
+        return self.record(NoticeAbandoned(notice=notice, recipient=letter.recipient, attempt=letter.attempts + 1, reason=reason))
 
     def retry(self, notice: UUID) -> Fact:
         """Try a dead letter again.
@@ -239,7 +248,7 @@ class Notices(Aggregate):
         """
         if notice not in self.dead:
             raise Conflict(f"notice {notice} is no dead letter: it is sent, or still waits")
-        return self.record(NoticeRetried(notice=notice))
+        return self.record(NoticeRetried(notice=notice, recipient=self.dead[notice].recipient))
 
     def reference(self, notice: UUID) -> str | None:
         """The fact that requested it, as causes name it."""
@@ -403,6 +412,11 @@ def _again(work: Work, ticket: UUID, notices: Notices, course: Course, due_at: d
         _set(work, ticket, f"{AGAIN}:{course.rule.name}", max(again, work.now))
 
 
+def named(rules: Iterable[NoticeRule]) -> list[str]:
+    """Every name that these rules would tell, in their order."""
+    return list(dict.fromkeys(name for rule in rules for name in _names(rule)))
+
+
 def ticket_in(work: Work, ticket: UUID) -> Ticket:
     """A ticket of whatever kind."""
     (first,) = work.store.pending_stream(ticket.bytes, limit=1)
@@ -415,7 +429,7 @@ def _names(rule: NoticeRule) -> Iterator[str]:
         yield from step.to
 
 
-def _known(work: Work, names: Sequence[str] | Iterator[str]) -> Iterator[str]:
+def _known(work: Work, names: Iterable[str]) -> Iterator[str]:
     """Those that there is a recipient for: a rule may name others before they are added."""
     return (name for name in dict.fromkeys(names) if work.load(Recipient, recipient_id(name)).active)
 

@@ -5,6 +5,7 @@ write where it leads. What is sent, and when, is in `engine/notice.py`.
 """
 
 import re
+from email.headerregistry import Address
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
@@ -190,6 +191,10 @@ def checked(channel: Channel, target: str) -> str:
     """
     target = target.strip()
     if channel is Channel.MAIL:
+        try:
+            Address(addr_spec=target)
+        except (ValueError, IndexError):  # the library's parser has both
+            target = ""
         if not _ADDRESS.fullmatch(target) or not target.isprintable():
             raise InvalidInput("mail", "an address such as on-call@example.org")
         return target

@@ -384,23 +384,25 @@ def _notice_requested(event: NoticeRequested, _fact: Fact, telling: Telling) -> 
 def _notice_sent(event: NoticeSent, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     if event.attempt > 1:
-        return _("The notice was sent, at attempt {attempt}").format(attempt=event.attempt)
-    return _("The notice was sent")
+        return _("{recipient} was told, at attempt {attempt}").format(recipient=event.recipient, attempt=event.attempt)
+    return _("{recipient} was told").format(recipient=event.recipient)
 
 
 def _notice_failed(event: NoticeFailed, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
-    return _("The notice could not be sent, attempt {attempt}: {reason}").format(attempt=event.attempt, reason=event.reason)
+    return _("{recipient} could not be told, attempt {attempt}: {reason}").format(
+        recipient=event.recipient, attempt=event.attempt, reason=event.reason
+    )
 
 
 def _notice_abandoned(event: NoticeAbandoned, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
-    return _("The notice is a dead letter: {reason}").format(reason=event.reason)
+    return _("{recipient} could not be told, and it is not tried again: {reason}").format(recipient=event.recipient, reason=event.reason)
 
 
-def _notice_retried(_event: NoticeRetried, _fact: Fact, telling: Telling) -> str:
+def _notice_retried(event: NoticeRetried, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
-    return _("The notice is tried again")
+    return _("The notice to {recipient} is tried again").format(recipient=event.recipient)
 
 
 _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 import pytest
@@ -24,6 +24,9 @@ from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt, lease_policy
 from monitors.integrations.registry import ADAPTERS, adapter_named
+
+if TYPE_CHECKING:
+    from tests.notices.post import PostOffice, Receiver
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -116,3 +119,21 @@ class Bell:
 def bell(ledger: Ledger, clock: SimulatedClock) -> Bell:
     """At 2026-03-02T10:00:30Z, the receive clock of the corpus."""
     return Bell(ledger, clock)
+
+
+@pytest.fixture
+def receiver() -> "Iterator[Receiver]":
+    """A real HTTP server on this machine that takes webhooks."""
+    from tests.notices.post import receiving  # it needs the bell of this module
+
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+def post_office() -> "Iterator[PostOffice]":
+    """A real SMTP server on this machine."""
+    from tests.notices.post import delivering  # as above
+
+    with delivering() as found:
+        yield found

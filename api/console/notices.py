@@ -19,6 +19,8 @@ from api.outbox import retry
 from api.reading import WAIT_SECONDS
 from engine.errors import NotFound
 from engine.ledger import Unit, Work
+from engine.notice import named
+from engine.rulebook import RULEBOOK, Rulebook
 from projections import outbox
 from projections.runner import Runner
 
@@ -43,6 +45,8 @@ def notices_page(request: Request, principal: Annotated[Principal, Depends(readi
         recipient = asked.get("recipient") or None
         found = outbox.notices(reader, status=status, recipient=recipient, cursor=asked.get("cursor") or None, limit=ROWS)
         counts, known = outbox.counts(reader), outbox.recipients(reader)
+    names = {one.name for one in known}
+    unknown = [name for name in named(house_of(request).ledger.get(Rulebook, RULEBOOK).notices) if name not in names]
     pills = [
         Pill(_("All"), around.with_query(status=None, recipient=None), status is None and recipient is None),
         *(
@@ -54,7 +58,7 @@ def notices_page(request: Request, principal: Annotated[Principal, Depends(readi
         *(Pill(one.name, around.with_query(recipient=None if one.name == recipient else one.name), one.name == recipient) for one in known),
     ]
     return render(
-        request, "notices.html", frame=around, rows=found.items, pills=pills, recipients=known, purposes=PURPOSES, statuses=STATUSES,
+        request, "notices.html", frame=around, rows=found.items, pills=pills, recipients=known, unknown=unknown, counts=counts, purposes=PURPOSES, statuses=STATUSES,
         may_retry=principal.role in ADMINS and not around.moment.past, narrowed=status is not None or recipient is not None,
         next_href=around.with_query(cursor=found.next) if found.next else None, first=not asked.get("cursor"),
         first_href=around.with_query(),

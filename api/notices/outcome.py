@@ -18,6 +18,8 @@ JITTER: Final = 0.2
 # A receiver may ask for more patience than ours, within reason.
 LONGEST_ASKED_SECONDS: Final = 86_400.0
 MOST_SAID: Final = 200
+# A shorter piece of a path is a word.
+LEAST_SECRET: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def asked_wait(header: str | None, now: datetime) -> float:
 def without_secrets(text: str, recipient: Recipient) -> str:
     """What a receiver said, in one line and at most 200 characters, with its own address and secret left out if it repeats them."""
     parts = urlsplit(recipient.target)
-    for secret in (recipient.target, recipient.secret, parts.path.lstrip("/"), parts.query, parts.username, parts.password):
+    pieces = [piece for piece in parts.path.split("/") if len(piece) >= LEAST_SECRET]
+    for secret in (recipient.target, recipient.secret, parts.path.lstrip("/"), parts.query, parts.username, parts.password, *pieces):
         if secret and len(secret) > 1:
             text = text.replace(secret, "…")
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:MOST_SAID]

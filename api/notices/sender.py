@@ -60,7 +60,7 @@ class Channels:
                 return await mail.send(recipient, message, self._server)
             return await webhook.send(recipient, message, self._guard, self._clock.now())
         except Exception as error:  # a notice must not be lost to a fault of ours: it is tried again, and shows it
-            log.exception("a notice could not be sent", notice=str(message.id))
+            log.error("a notice could not be sent", notice=str(message.id), error=type(error).__name__)  # the text may hold the address
             return Outcome(sent=False, said=f"something broke on our side ({type(error).__name__})")
 
 
@@ -143,15 +143,18 @@ class Sender:
                 if self._stopping:
                     return
                 outcome = await self._send(notice)
-                self._done[notice.id] = await self._note(notice, outcome)
+                # None: the view was behind, and showed what was sent long ago as waiting.
+                self._done[notice.id] = self._ledger.last_position if outcome is None else await self._note(notice, outcome)
         finally:
             del self._taken[notice.id]
             self._wake.set()
 
-    async def _send(self, notice: Due) -> Outcome:
-        """Make it and send it, once; never raises."""
+    async def _send(self, notice: Due) -> Outcome | None:
+        """Make it and send it, once; None where the log says that it does not wait any more. Never raises."""
         try:
             recipient, message = await asyncio.to_thread(self._made, notice)
+            if message is None:
+                return None
         except Exception as error:  # it is tried again, and shows that something is wrong
             log.exception("a notice could not be made", notice=str(notice.id))
             return Outcome(sent=False, said=f"something broke on our side ({type(error).__name__})")
@@ -171,9 +174,11 @@ class Sender:
                 log.warning("what came of a notice cannot be recorded now", notice=str(notice.id), error=str(error))
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _made(self, notice: Due) -> tuple[Recipient, Message]:
-        """The recipient and the text, as both are now."""
+    def _made(self, notice: Due) -> tuple[Recipient, Message | None]:
+        """The recipient and the text, as both are now; no text where the log says that it does not wait any more."""
         recipient = self._ledger.get(Recipient, recipient_id(notice.recipient))
+        if notice.id not in self._ledger.get(Notices, notices_id(notice.ticket)).waiting:
+            return recipient, None
         facts = self._ledger.stream(notice.ticket)
         ticket: Ticket = OPENINGS[type(facts[0].event)](notice.ticket)
         for fact in facts:

@@ -12,7 +12,7 @@ from engine.notice import NoticeCourseBegun, NoticeRequested
 from engine.priority import Level, Priority
 from engine.recipient import Recipient, recipient_id
 from engine.rulebook import NoticeRule, NoticeStep
-from tests.notices.conftest import P1, Tower
+from tests.notices.post import P1, Tower
 
 PERSISTENT = msgspec.structs.replace(
     P1, then=(NoticeStep(after_seconds=600, to=("lead",)), NoticeStep(after_seconds=1_800, to=("boss",))), repeat_seconds=420, most_repeats=3

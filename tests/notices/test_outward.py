@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from api import outward
 from api.outward import Answer, Forbidden, Guard, Unreachable, post
-from tests.notices.conftest import Receiver, serve
+from tests.notices.post import Receiver, serve
 
 INNER = (
     "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "169.254.169.254",
@@ -117,7 +117,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 def test_a_name_with_one_inner_address_among_others_is_refused(names: Names) -> None:
     names("receiver.example", ["1.1.1.1", "10.0.0.1"])
-    with pytest.raises(Forbidden, match=r"receiver.example is 10.0.0.1"):
+    with pytest.raises(Forbidden, match=r"receiver.example is 10.0.0.1, which is an inner address"):
         asked("https://receiver.example/", Guard())
 
 

@@ -23,7 +23,7 @@ from engine.rulebook import NoticeRule
 from projections import outbox
 from projections.outbox import NoticeRow
 from projections.runner import Runner
-from tests.notices.conftest import P1, PATIENCE, PostOffice, Receiver, Tower, serve, verified
+from tests.notices.post import P1, PATIENCE, PostOffice, Receiver, Tower, serve, verified
 
 BOTH = NoticeRule(name="P1", when="ticket.priority == 'P1'", to=("on-call", "lead"))
 
@@ -31,9 +31,14 @@ BOTH = NoticeRule(name="P1", when="ticket.priority == 'P1'", to=("on-call", "lea
 class Post:
     """The sender of a running process, and the outbox as its readers see it."""
 
-    def __init__(self, tower: Tower, folder: Path, settings: Settings) -> None:
+    def __init__(self, tower: Tower, folder: Path, settings: Settings, behind: int | None) -> None:
         self._tower = tower
-        self.runner = Runner(tower.ledger, folder / "views.db").start()
+        self.runner = Runner(tower.ledger, folder / "views.db", page=1_000 if behind is None else 1)
+        if behind is None:
+            self.runner.start()
+        else:
+            while self.runner.position < behind:
+                self.runner.step()
         self._changed = threading.Condition()
         self.runner.subscribe(self._tell)
         self._loop = asyncio.new_event_loop()
@@ -55,9 +60,8 @@ class Post:
             self._task = asyncio.current_task()
             await sender.run()
 
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            with suppress(asyncio.CancelledError):
-                runner.run(main())
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner, suppress(asyncio.CancelledError):
+            runner.run(main())
 
     def rows(self) -> list[NoticeRow]:
         """All notices, the oldest first."""
@@ -82,15 +86,16 @@ class Post:
 
 
 @contextmanager
-def posting(tower: Tower, folder: Path, **settings: Any) -> Iterator[Post]:
-    post = Post(tower, folder, load_settings({}, data=folder / "data", **settings))
+def posting(tower: Tower, folder: Path, *, behind: int | None = None, **settings: Any) -> Iterator[Post]:
+    """Args: behind: the views stand at this position until they are started."""
+    post = Post(tower, folder, load_settings({}, data=folder / "data", **settings), behind)
     try:
         yield post
     finally:
         post.close()
 
 
-INNER = {"allowed_networks": "127.0.0.0/8", "plain_webhooks": True}
+INNER: dict[str, Any] = {"allowed_networks": "127.0.0.0/8", "plain_webhooks": True}
 
 
 def test_a_firing_and_its_end_reach_a_receiver_signed_once_each(tower: Tower, receiver: Receiver, tmp_path: Path) -> None:
@@ -331,3 +336,28 @@ def test_the_outbox_is_the_same_when_it_is_rebuilt(tower: Tower, receiver: Recei
             tower.fires(f"web-{number}")
         post.wait(lambda rows: sorted(row.status for row in rows) == ["dead", "sent", "waiting"])
         assert post.runner.verify() is None
+
+
+def test_a_view_that_is_made_anew_sends_nothing_again(tower: Tower, receiver: Receiver, tmp_path: Path) -> None:
+    receiver.answers = [(204, {}, b""), (500, {}, b"")]
+    tower.recipient("on-call", target=receiver.url)
+    tower.rules(P1)
+    with posting(tower, tmp_path, **INNER) as post:
+        receiver.hold = threading.Event()
+        tower.fires("web-1")
+        receiver.wait(lambda heard: len(heard) == 1)
+        tower.fires("web-2")
+        receiver.wait(lambda heard: len(heard) == 2)
+        receiver.hold.set()
+        first, second = post.wait(lambda rows: [(row.status, row.attempts) for row in rows] == [("sent", 1), ("waiting", 1)])
+    *_, last = [fact.position for fact in tower.ledger.read(0, 1_000) if fact.type == "notice.requested.v1"]
+    for file in tmp_path.glob("views.db*"):
+        file.unlink()
+    tower.clock.advance(60)
+    # As the views stand there both notices wait; the log knows better of the first.
+    with posting(tower, tmp_path, behind=last, **INNER) as post:
+        assert [row.status for row in post.rows()] == ["waiting", "waiting"]
+        receiver.wait(lambda heard: len(heard) == 3)
+        post.runner.start()
+        post.statuses("sent", "sent")
+    assert [heard.headers["webhook-id"] for heard in receiver.heard] == [str(first.id), str(second.id), str(second.id)]

@@ -15,7 +15,7 @@ from api.settings import load_settings
 from engine.ledger import Unit
 from engine.recipient import Channel, Recipient, Shape, recipient_id
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
-from tests.notices.conftest import Heard, Receiver, serve
+from tests.notices.post import Heard, Receiver, serve
 from tests.process.server import PATIENCE, Server, answer, send
 
 KILLS: Final = 20
