@@ -523,7 +523,9 @@ class Ledger:
 
 
 # What is read again and again. Deliveries, persons and tokens are read once or rarely.
-CACHED_KINDS: Final = frozenset({"alert", "correlation", "incident", "request", "source", "rule", "recipient", "rulebook", "service", "team", Timer.KIND})
+CACHED_KINDS: Final = frozenset(
+    {"alert", "correlation", "incident", "request", "source", "rule", "recipient", "rulebook", "service", "team", Timer.KIND}
+)
 
 
 def _weight(fact: Fact) -> int:

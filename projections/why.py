@@ -23,7 +23,7 @@ LONGEST_CHAIN: Final = 50
 # Field as people know it -> attribute of the aggregate that holds it.
 TICKET_FIELDS: Final = {
     "state": "state_name", "priority": "priority", "impact": "impact", "urgency": "urgency", "team": "team",
-    "assignee": "assignee", "level": "level", "service": "service", "title": "title", "resolved_at": "resolved_at",
+    "assignee": "assignee", "level": "level", "category": "category", "service": "service", "title": "title", "resolved_at": "resolved_at",
     "recovered": "recovered", "links": "links", "requester": "requester", "opened_at": "opened_at", "number": "number",
 }
 ALERT_FIELDS: Final = {

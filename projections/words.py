@@ -39,6 +39,7 @@ from engine.ticket import (
     TicketAcknowledged,
     TicketAssigned,
     TicketCancelled,
+    TicketCategorised,
     TicketClosed,
     TicketCommented,
     TicketEscalated,
@@ -46,7 +47,9 @@ from engine.ticket import (
     TicketLinked,
     TicketPrioritySet,
     TicketReopened,
+    TicketReported,
     TicketResumed,
+    TicketTriaged,
     Visibility,
 )
 from engine.timer import TimerCancelled, TimerFired, TimerSet
@@ -145,6 +148,8 @@ def resolution(code: str, _: Translate) -> str:
         "duplicate": _("duplicate"),
         "no_fault": _("no fault found"),
         "no_longer_reported": _("no longer reported"),
+        "answered_by_document": _("answered by a document"),
+        "restart": _("restart"),
     }
     return words.get(code, code)
 
@@ -189,7 +194,42 @@ def _assigned(event: TicketAssigned, _fact: Fact, telling: Telling) -> str:
 
 def _commented(event: TicketCommented, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
+    if event.template is not None:
+        return _("Answered by itself with “{template}”").format(template=event.template)
     return _("Public comment") if event.visibility is Visibility.PUBLIC else _("Internal note")
+
+
+def _reported(event: TicketReported, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    seconds = round(event.seconds)
+    if event.suggestions:
+        return _("The form was filled in within {seconds} s; it had suggested: {titles}").format(
+            seconds=seconds, titles="; ".join(event.suggestions)
+        )
+    return _("The form was filled in within {seconds} s").format(seconds=seconds)
+
+
+def _triaged(event: TicketTriaged, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    rows = "; ".join(
+        f"“{row.name}”: {', '.join(f'{effect(name, _)} {value}' for name, value in row.decided.items())}" for row in event.decisions
+    )
+    return _("Decided by the rulebook (version {version}): {rows}").format(version=event.rulebook_version, rows=rows)
+
+
+def effect(name: str, _: Translate) -> str:
+    """What a row of the rulebook decides, as people read it."""
+    words = {
+        "outcome": _("outcome"), "service": _("service"), "category": _("category"), "impact": _("impact"),
+        "urgency": _("urgency"), "priority": _("priority"), "team": _("team"), "level": _("support level"),
+        "reply": _("answered with"),
+    }
+    return words.get(name, name)
+
+
+def _categorised(event: TicketCategorised, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Category: {category}").format(category=event.category) if event.category else _("Taken out of its category")
 
 
 def _escalated(event: TicketEscalated, _fact: Fact, telling: Telling) -> str:
@@ -425,6 +465,9 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketReopened: _reopened,
     TicketClosed: _closed,
     TicketCancelled: _cancelled,
+    TicketReported: _reported,
+    TicketTriaged: _triaged,
+    TicketCategorised: _categorised,
     TicketLinked: _linked,
     AlertEpisodeOpened: _episode_opened,
     AlertEpisodeEnded: _episode_ended,

@@ -53,6 +53,7 @@ CREATE TABLE tickets (
     meaning         TEXT    NOT NULL,
     open            INTEGER NOT NULL,
     priority        INTEGER NOT NULL,
+    category        TEXT,
     team            TEXT,
     assignee        BLOB,
     level           INTEGER NOT NULL,
@@ -400,7 +401,7 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=2,
+    version=3,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),

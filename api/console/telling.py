@@ -23,7 +23,11 @@ from engine.person import (
 )
 from engine.recipient import RecipientAdded, RecipientChanged, RecipientRemoved, RecipientTested
 from engine.rule import RulePublished
+from engine.rulebook import RulebookPublished
+from engine.service import ServiceRegistered
 from engine.source import SourceAdded
+from engine.target import TargetsSet
+from engine.team import TeamRegistered
 from projections.history_page import HistoryItem
 
 _REFUSALS: Final = {
@@ -72,4 +76,17 @@ def sentence_of(fact: Fact, item: HistoryItem) -> str:
             return _("Rule “%(rule)s” was published, version %(version)s") % {"rule": event.rule.name, "version": event.rule.version}
         case ChangeRecorded():
             return _("%(number)s was told of: %(title)s") % {"number": event.number, "title": event.title}
-    return item.summary
+    return _of_the_organisation(fact) or item.summary
+
+
+def _of_the_organisation(fact: Fact) -> str:
+    match fact.event:
+        case RulebookPublished():
+            return _("The rulebook was published, version %s") % fact.version
+        case TargetsSet():
+            return _("The table of targets was set, version %s") % fact.version
+        case ServiceRegistered() as event:
+            return _("Service %s was registered") % event.name
+        case TeamRegistered() as event:
+            return _("Team %s was registered") % event.name
+    return ""

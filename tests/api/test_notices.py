@@ -82,7 +82,7 @@ def test_a_notice_that_is_no_dead_letter_is_not_tried_again(client: TestClient, 
 def test_the_history_of_a_ticket_tells_of_its_notices(client: TestClient, headers: HeadersOf, dead: str) -> None:
     items = client.get("/api/v1/tickets/INC-1/history", headers=headers("agent")).json()["items"]
     said = [item["summary"] for item in items]
-    assert said[-3:-1] == ["Notice rule “all” (rulebook version 1) holds", "on-call is to be told"]
+    assert said[-3:-1] == ["Notice rule “all” (rulebook version 2) holds", "on-call is to be told"]
     assert said[-1].startswith("on-call could not be told, and it is not tried again: 127.0.0.1 is an inner address")
 
 
