@@ -12,11 +12,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, hooks, problem, records, reports, watch
+from api import console, hooks, outbox, problem, records, reports, watch
 from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
+from api.notices.sender import Channels, Sender
 from api.scheduler import Scheduler
 from engine.clock import rfc3339
 from projections.runner import Runner
@@ -31,12 +32,15 @@ POLICY: Final = (
 UNGUARDED: Final = ("/docs", "/redoc")
 
 
-def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAPI:
+def create_app(house: House, runner: Runner, *, schedule: bool = True, address: str | None = None) -> FastAPI:
     """The HTTP side of one process.
 
     Args:
-        schedule: fire due timers from this process too.
+        schedule: fire due timers and send notices from this process too.
+        address: how people reach it, for links; None: what the settings say.
     """
+    channels = Channels(house.settings, house.clock)
+    sender = Sender(house.ledger, runner, channels, address=address or house.settings.address)
     scheduler = Scheduler(house.ledger, house.intake)
 
     @asynccontextmanager
@@ -48,6 +52,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAP
         yield
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if schedule:
             await asyncio.to_thread(scheduler.stop)
         await asyncio.to_thread(runner.close)
@@ -58,13 +63,13 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True) -> FastAP
         description="Alerts in; tickets, history and measures out. Every record can be asked for as of any instant.",
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
-    app.state.demo_accounts, app.state.background = [], []
+    app.state.demo_accounts, app.state.background = [], [sender.run] if schedule else []
     app.state.streams, app.state.bodies = watch.Streams(), Bodies()
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, reports, watch, console):
+    for module in (hooks, records, reports, outbox, watch, console):
         app.include_router(module.router)
     console.mount_static(app)
 

@@ -13,6 +13,9 @@ from engine.incident import Incident
 from engine.ledger import Work
 from engine.person import Person
 from engine.priority import Level, Priority
+from engine.report import Report
+from engine.report import open_incident as report_incident
+from engine.report import submit_request as report_request
 from engine.request import ServiceRequest
 from engine.ticket import Relation, Ticket, Visibility
 
@@ -70,6 +73,10 @@ class Resolve(Body):
     solution: str = Field(min_length=1, max_length=LONGEST_TEXT)
 
 
+class Categorise(Body):
+    category: str | None = Field(None, max_length=LONGEST_NAME, description="null or left out: none")
+
+
 class Link(Body):
     to: str = Field(max_length=LONGEST_NAME, description="number of the other ticket")
     relation: Relation = Relation.RELATED
@@ -85,6 +92,7 @@ class OpenIncident(Body):
     urgency: Level = Level.MEDIUM
     service: str | None = Field(None, max_length=LONGEST_NAME)
     team: str | None = Field(None, max_length=LONGEST_NAME)
+    category: str | None = Field(None, max_length=LONGEST_NAME)
     requester: str | None = Field(None, max_length=LONGEST_NAME, description="login, or name or e-mail address of the person")
     description: str = Field("", max_length=LONGEST_TEXT)
     channel: str = Field("api", max_length=LONGEST_NAME)
@@ -96,6 +104,7 @@ class SubmitRequest(Body):
     item: str | None = Field(None, max_length=LONGEST_NAME)
     service: str | None = Field(None, max_length=LONGEST_NAME)
     team: str | None = Field(None, max_length=LONGEST_NAME)
+    category: str | None = Field(None, max_length=LONGEST_NAME)
     description: str = Field("", max_length=LONGEST_TEXT)
     fields: dict[str, str] = {}
     needs_approval: bool = True
@@ -189,6 +198,7 @@ COMMANDS: Final[dict[str, tuple[type[Body], Command]]] = {
     "reopen": (Reason, lambda ticket, body, context: ticket.reopen(reason=body.reason)),
     "close": (Nothing, lambda ticket, body, context: ticket.close()),
     "cancel": (Reason, lambda ticket, body, context: ticket.cancel(reason=body.reason)),
+    "categorise": (Categorise, lambda ticket, body, context: ticket.categorise(category=body.category)),
     "link": (Link, _link),
 }
 INCIDENT_COMMANDS: Final[dict[str, tuple[type[Body], Command]]] = {
@@ -209,30 +219,24 @@ COMMANDS_OF: Final = {"incident": INCIDENT_COMMANDS, "request": REQUEST_COMMANDS
 
 
 def open_incident(body: OpenIncident, context: Context) -> Incident:
-    """Open an incident that a person or program reports."""
-    work = context.work
-    requester = context.requester(body.requester)
-    incident = Incident.open(
-        work.new_id(), work.journal, number=work.number("INC"), title=body.title, impact=body.impact, urgency=body.urgency,
-        now=work.now, channel=body.channel, description=body.description, service=body.service, team=body.team,
-        requester=requester,
+    """Open an incident that a person or program reports; what the body leaves out, the rulebook may fill in."""
+    given = body.model_fields_set
+    report = Report(
+        title=body.title, channel=body.channel, requester=context.requester(body.requester), description=body.description,
+        service=body.service, team=body.team, category=body.category,
+        impact=body.impact if "impact" in given else None, urgency=body.urgency if "urgency" in given else None,
     )
-    work.adopt(incident)
-    return incident
+    return report_incident(context.work, report)
 
 
 def submit_request(body: SubmitRequest, context: Context) -> ServiceRequest:
     """Submit a service request on behalf of its requester."""
-    work = context.work
-    requester = context.requester(body.requester)
-    assert requester is not None
-    request = ServiceRequest.submit(
-        work.new_id(), work.journal, number=work.number("REQ"), title=body.title, requester=requester, now=work.now,
-        channel=body.channel, item=body.item, service=body.service, team=body.team, description=body.description,
-        fields=body.fields, needs_approval=body.needs_approval,
+    report = Report(
+        title=body.title, channel=body.channel, requester=context.requester(body.requester), description=body.description,
+        service=body.service, team=body.team, category=body.category, item=body.item, fields=body.fields,
+        needs_approval=body.needs_approval,
     )
-    work.adopt(request)
-    return request
+    return report_request(context.work, report)
 
 
 def shown(work: Work, ticket: Ticket, *, alerts: list[str], links: list[dict[str, str]]) -> dict[str, Any]:
@@ -253,6 +257,7 @@ def shown(work: Work, ticket: Ticket, *, alerts: list[str], links: list[dict[str
         "meaning": ticket.meaning,
         "priority": ticket.priority,
         "service": ticket.service,
+        "category": ticket.category,
         "team": ticket.team,
         "assignee": name(ticket.assignee),
         "assignee_id": ticket.assignee,

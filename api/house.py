@@ -10,15 +10,19 @@ from uuid import uuid4
 import structlog
 
 from api.access import Directory
+from api.rulebook_file import SHIPPED, read_rulebook
 from api.settings import BadSettings, Settings
+from engine import notice
 from engine.clock import MAX_DRIFT_SECONDS, Clock, SimulatedClock, SystemClock, from_micros, rfc3339
 from engine.errors import TocsinError
 from engine.identity import rule_id, source_id
 from engine.installation import INSTALLATION, ClockAccepted, Installation
 from engine.ledger import Ledger, Unit, Work
 from engine.rule import REFERENCE, Rule
+from engine.rulebook import RULEBOOK, Rulebook
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SCHEMA_VERSION, SqliteStore
+from engine.target import DEFAULT_TARGETS, TARGETS, Targets
 from engine.vault import Vault, load_master_key
 from monitors.intake import Intake
 from monitors.integrations.registry import ADAPTERS
@@ -115,6 +119,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         clock = clock or _clock(store, settings)
         _check(store, clock)
         ledger = Ledger(store, vault, clock)
+        ledger.react(notice.WATCHED, notice.tell)
     except TocsinError:
         store.close()
         vault.close()
@@ -125,7 +130,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         store_id = str(uuid4())
         ledger.run(Unit(lambda work: _found(work, str(store_id), clock), actor="tocsin"))
         store_id = store.meta("store_id") or store_id
-    ledger.run(Unit(_default_sources, actor="tocsin"))
+    ledger.run(Unit(_defaults, actor="tocsin"))
     house = House(
         settings, clock, store, vault, ledger, Intake(ledger), directory, store_id, new_key=new_key,
         clock_accepted=store.meta(CLOCK_ACCEPTED),
@@ -173,11 +178,17 @@ def _found(work: Work, store_id: str, clock: Clock) -> None:
     work.after.append(lambda store: store.set_meta("clock", kind))
 
 
-def _default_sources(work: Work) -> None:
-    """Each adapter has a source of its own name, and the reference rule is published, from the first start on."""
+def _defaults(work: Work) -> None:
+    """From the first start on: a source for each adapter, the reference rule, the shipped rulebook, the usual targets."""
     reference = work.load(Rule, rule_id(REFERENCE.name))
     if not reference.exists:
         reference.publish(REFERENCE)
+    rulebook = work.load(Rulebook, RULEBOOK)
+    if not rulebook.exists:
+        rulebook.publish(read_rulebook(SHIPPED.read_text()))
+    targets = work.load(Targets, TARGETS)
+    if not targets.exists:
+        targets.set(DEFAULT_TARGETS)
     for adapter in ADAPTERS:
         source = work.load(Source, source_id(adapter.name))
         if not source.exists:

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.house import House
+from projections.outbox import counts
 from projections.runner import Runner
 
 METRICS: Final = CollectorRegistry()
@@ -21,6 +22,11 @@ REQUESTS: Final = Histogram(
 POSITION: Final = Gauge("tocsin_engine_log_position_events", "Last position of the log", registry=METRICS)
 LAG: Final = Gauge("tocsin_projections_lag_events", "Events that the views are behind the log", registry=METRICS)
 WAITING: Final = Gauge("tocsin_engine_waiting_units", "Units of work that wait to be committed", registry=METRICS)
+NOTICES: Final = Counter(
+    "tocsin_notices_sent_total", "Attempts to send a notice, by channel and what came of it", ["channel", "outcome"], registry=METRICS
+)
+NOTICES_WAITING: Final = Gauge("tocsin_notices_waiting", "Notices that wait to be sent", registry=METRICS)
+NOTICES_DEAD: Final = Gauge("tocsin_notices_dead", "Notices that could not be sent and are not tried again", registry=METRICS)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
 
@@ -29,6 +35,10 @@ def exposition(house: House, runner: Runner) -> tuple[bytes, str]:
     POSITION.set(house.ledger.last_position)
     LAG.set(runner.lag)
     WAITING.set(house.ledger.waiting)
+    with runner.views.reader() as reader:
+        found = counts(reader)
+    NOTICES_WAITING.set(found["waiting"])
+    NOTICES_DEAD.set(found["dead"])
     return generate_latest(METRICS), CONTENT_TYPE_LATEST
 
 

@@ -5,11 +5,13 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import TocsinError
 
@@ -34,6 +36,29 @@ def _instant(value: object) -> datetime | None:
     raise ValueError("expected an instant with its zone, such as 2026-03-02T10:00:30Z")
 
 
+def _networks(value: object) -> object:
+    """Networks as a list, or as text with commas between them."""
+    texts = [text.strip() for text in value.split(",") if text.strip()] if isinstance(value, str) else value
+    for text in texts if isinstance(texts, list | tuple) else ():
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"expected networks such as 10.1.0.0/16, 192.168.7.9; {text} is none") from None
+    return texts
+
+
+def _mail_server(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            right = parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0
+        except ValueError:
+            right = False
+        if not right:
+            raise ValueError("expected smtp://user:password@host:587, or smtps://")
+    return value
+
+
 class Settings(BaseSettings):
     """What an installation may set.
 
@@ -46,6 +71,10 @@ class Settings(BaseSettings):
         public_address: how monitors and people reach this server, for links and for the blocks to paste.
         max_body_bytes: larger bodies are answered 413.
         secure_cookies: set it where the console is served through TLS.
+        smtp: the server that mail is handed to; `smtp_password_file` holds the password instead where that is set.
+        mail_from: the sender of mails.
+        allowed_networks: inner networks that webhooks may reach.
+        plain_webhooks: allow webhooks over http.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -58,6 +87,11 @@ class Settings(BaseSettings):
     public_address: str | None = None
     max_body_bytes: int = Field(16 * 1024 * 1024, gt=0)
     secure_cookies: bool = False
+    smtp: Annotated[SecretStr | None, AfterValidator(_mail_server)] = None
+    smtp_password_file: Path | None = None
+    mail_from: str = Field("tocsin@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$")
+    allowed_networks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
+    plain_webhooks: bool = False
 
     @property
     def master_key(self) -> Path:
@@ -68,6 +102,11 @@ class Settings(BaseSettings):
     def restoring(self) -> Path:
         """Where a restore builds; there only while it runs, or where it was interrupted."""
         return self.data / "restoring"
+
+    @property
+    def address(self) -> str:
+        """How people reach this server, in links."""
+        return (self.public_address or "http://127.0.0.1:8800").rstrip("/")
 
     @property
     def log_file(self) -> Path:

@@ -12,10 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from api.access import AUDITORS, READERS, Principal
 from api.door import allow, house_of
 from api.measures import SUBSCRIBERS, exposition
-from api.reading import plain
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact
+from projections.history_page import data_of
 from projections.queue_page import numbers_of
 from projections.runner import Runner
 
@@ -55,7 +55,7 @@ def shown_fact(fact: Fact) -> dict[str, Any]:
         "actor": fact.actor,
         "correlation": str(fact.correlation_id),
         "cause": fact.cause,
-        "data": plain(fact.event),
+        "data": data_of(fact),
     }
 
 

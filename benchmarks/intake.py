@@ -57,14 +57,14 @@ def load(address: str, token: str, members: int, repeats: float, connections: in
 
 
 @contextmanager
-def server(data: Path) -> Iterator[tuple[str, int]]:
+def server(data: Path, **settings: str) -> Iterator[tuple[str, int]]:
     """A real `tocsin serve` on a free port: (address, process id)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "api.command", "serve", "--port", str(port), "--data", str(data)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **settings},
     )
     try:
         assert process.stdout is not None

@@ -26,6 +26,7 @@ class AlertEpisodeOpened(Event, frozen=True):
         declared: whether the format declared it.
         incident: the incident that it joined or opened; None: not worth one.
         rule, rule_version: the rule that decided that.
+        decision, rulebook_version: the row of the rulebook that decided against its severity.
     """
 
     TOPIC: ClassVar[str] = "alert.episode_opened.v1"
@@ -44,6 +45,8 @@ class AlertEpisodeOpened(Event, frozen=True):
     incident: UUID | None = None
     rule: str | None = None
     rule_version: int | None = None
+    decision: str | None = None
+    rulebook_version: int | None = None
 
 
 class AlertEpisodeEnded(Event, frozen=True):

@@ -5,7 +5,7 @@ Personal data is declared on the field: `Annotated[str, Personal("requester_id")
 under the key of the person whose id stands in `requester_id` (and in plain where that is None: no person, nothing personal).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -23,9 +23,14 @@ class Personal:
 
     Attributes:
         subject: the field of the same event that holds the person's id.
+        secret: no view shows it (`shown_fields`): an address that lets whoever knows it write, or a key.
     """
 
     subject: str
+    secret: bool = False
+
+
+HIDDEN: Final = "(secret)"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -65,13 +70,30 @@ def upcasts(old: str) -> Callable[[Upcaster], Upcaster]:
 @cache
 def personal_fields(cls: type[Event]) -> dict[str, str]:
     """Field -> subject field, for the fields of `cls` that hold personal data."""
-    found: dict[str, str] = {}
+    return {name: mark.subject for name, mark in _marks(cls)}
+
+
+@cache
+def secret_fields(cls: type[Event]) -> frozenset[str]:
+    """The fields of `cls` that no view shows."""
+    return frozenset(name for name, mark in _marks(cls) if mark.secret)
+
+
+def _marks(cls: type[Event]) -> Iterator[tuple[str, Personal]]:
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:
             for mark in get_args(hint)[1:]:
                 if isinstance(mark, Personal):
-                    found[name] = mark.subject
-    return found
+                    yield name, mark
+
+
+def shown_fields(event: Event) -> dict[str, Any]:
+    """The event's fields for whoever may read the log: builtins and instants, secrets masked."""
+    fields: dict[str, Any] = msgspec.to_builtins(event, builtin_types=(datetime,))
+    for name in secret_fields(type(event)):
+        if fields.get(name):
+            fields[name] = HIDDEN
+    return fields
 
 
 class Fact(msgspec.Struct, kw_only=True, gc=False):

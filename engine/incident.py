@@ -13,9 +13,9 @@ from engine.aggregate import Journal, applies
 from engine.errors import InvalidInput
 from engine.event import Event, Fact, Personal
 from engine.priority import Level, Priority, priority_of
-from engine.ticket import OPEN, Meaning, Ticket, TicketReopened, check_imported, required
+from engine.ticket import OPEN, Meaning, Ticket, TicketReopened, TicketTriaged, check_imported, required
 
-RESOLUTION_CODES: Final = ("solved", "workaround", "duplicate", "no_fault", "no_longer_reported")
+RESOLUTION_CODES: Final = ("solved", "workaround", "duplicate", "no_fault", "no_longer_reported", "answered_by_document", "restart")
 
 
 INCIDENT_STATES: Final = ("new", "assigned", "in_progress", "pending", "resolved", "closed", "cancelled")
@@ -272,6 +272,11 @@ class Incident(Ticket):
     def _resolved(self, event: IncidentResolved) -> None:
         self.state_name, self.resolved_at = "resolved", event.resolved_at
         self.touched = self.touched or not event.automatic
+
+    @applies(TicketTriaged)
+    def _triaged(self, event: TicketTriaged) -> None:
+        super()._triaged(event)
+        self.impact, self.urgency = event.impact or self.impact, event.urgency or self.urgency
 
     @applies(TicketReopened)
     def _reopened(self, event: TicketReopened) -> None:

@@ -33,10 +33,12 @@ from engine.incident import Incident
 from engine.ledger import Work
 from engine.observation import Observation, ObservationKind, Severity, SourceProfile
 from engine.rule import ASSESSMENT, Rule, TicketRule
+from engine.rulebook import Outcome, Rulebook
 from engine.source import Source
 from engine.store import DueTimer
 from engine.ticket import Meaning, Relation
 from engine.timer import Timer
+from engine.triage import NOTHING, Triage, apply_to, decide, record_of_alert, rulebook_in, with_service
 
 CHANNEL: Final = "monitoring"
 
@@ -147,7 +149,9 @@ class Judgement:
 
     def _open(self, alert: Alert, key: str, observation: Observation, kept: UUID | None) -> None:
         severity = observation.severity or self.profile.severity
-        plan = self._plan(alert, observation) if kept is None and severity in self.rule.opens_at else None
+        triage = self._triage(observation, severity)
+        worth = kept is None and self._worth(severity, triage)
+        plan = self._plan(alert, observation) if worth else None
         opened = alert.open_episode(
             AlertEpisodeOpened(
                 number=alert.number or self.work.number("ALT"),
@@ -165,11 +169,28 @@ class Judgement:
                 incident=plan.incident if plan else kept,
                 rule=self.rule.name,
                 rule_version=self.rule.version,
+                decision=triage.decided_by("outcome"),
+                rulebook_version=triage.version if triage.decided_by("outcome") else None,
             )
         )
         if plan:
-            self._attach(plan, alert, observation, severity, opened)
+            self._attach(plan, alert, observation, severity, opened, triage)
         self._renew_lease(alert, observation)
+
+    def _triage(self, observation: Observation, severity: Severity) -> Triage:
+        """What the rulebook says of an alert, where it says at all which alerts are worth an incident."""
+        book = rulebook_in(self.work)
+        return self._decided(book, observation, severity) if book.judges_alerts else NOTHING
+
+    def _decided(self, book: Rulebook, observation: Observation, severity: Severity) -> Triage:
+        if not book.for_alerts:
+            return NOTHING
+        return decide(book.for_alerts, book.version, record_of_alert(self.work, self.profile.name, observation, severity))
+
+    def _worth(self, severity: Severity, triage: Triage) -> bool:
+        """Whether it is worth an incident: as the rulebook says, else by its severity."""
+        outcome = triage.value("outcome")
+        return severity in self.rule.opens_at if outcome is None else outcome is Outcome.OPEN
 
     def _start_of(self, alert: Alert, observation: Observation) -> datetime:
         """The declared start, else the claimed time where that is plausible, else receipt."""
@@ -197,11 +218,12 @@ class Judgement:
 
     def _change_severity(self, alert: Alert, observation: Observation, severity: Severity) -> None:
         """It got better or worse; worse may make it worth an incident after all."""
-        worth = severity in self.rule.opens_at and alert.severity not in self.rule.opens_at and alert.incident is None
+        triage = self._triage(observation, severity)
+        worth = self._worth(severity, triage) and alert.incident is None
         plan = self._plan(alert, observation) if worth else None
         changed = alert.record(AlertSeverityChanged(severity=severity, incident=plan.incident if plan else None))
         if plan:
-            self._attach(plan, alert, observation, severity, changed)
+            self._attach(plan, alert, observation, severity, changed, triage)
 
     # -- resolve -------------------------------------------------------------------------------------------------------
 
@@ -302,13 +324,15 @@ class Judgement:
         age = (self.work.now - incident.resolved_at).total_seconds()
         return self.rule.reopen_window_seconds > 0 and age <= self.rule.reopen_window_seconds
 
-    def _attach(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity, led_by: Fact) -> None:
+    def _attach(
+        self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity, led_by: Fact, triage: Triage
+    ) -> None:
         """Join the planned incident, or open it."""
         work, journal = self.work, self.work.journal
         actor, journal.actor = journal.actor, "tocsin"
         with work.caused_by(led_by):
             if plan.current is None:
-                self._open_incident(plan, alert, observation, severity)
+                self._open_incident(plan, alert, observation, severity, triage)
             else:
                 if alert.id not in plan.correlation.firing:
                     plan.correlation.join(alert.id)
@@ -318,20 +342,24 @@ class Judgement:
                     work.load(Timer, timer_id(plan.current.id, SETTLE)).cancel()
         journal.actor = actor
 
-    def _open_incident(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity) -> None:
+    def _open_incident(self, plan: "_Plan", alert: Alert, observation: Observation, severity: Severity, triage: Triage) -> None:
         opened = plan.correlation.open_incident(
             rule=self.rule.name, rule_version=self.rule.version, field=plan.field, value=plan.value, incident=plan.incident,
             alert=alert.id,
         )
+        if triage is NOTHING:
+            triage = self._decided(rulebook_in(self.work), observation, severity)
         impact, urgency = ASSESSMENT[severity]
         with self.work.caused_by(opened):
             incident = Incident.open(
                 plan.incident, self.work.journal,
                 number=self.work.number("INC"), title=observation.title, impact=impact, urgency=urgency, now=self.work.now,
-                channel=CHANNEL, description=observation.details.get("description", ""), service=observation.service,
+                channel=CHANNEL, description=observation.details.get("description", ""),
+                service=with_service(triage, observation.service),
                 correlation=plan.correlation.id, rule=self.rule.name, rule_version=self.rule.version, alert=alert.id,
             )
             self.work.adopt(incident)
+            apply_to(self.work, incident, triage)
             if plan.predecessor is not None:
                 incident.link(to=plan.predecessor.id, relation=Relation.SUCCESSOR_OF, by_hand=False)
 

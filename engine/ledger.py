@@ -182,6 +182,10 @@ class _Batch:
         self.milliseconds = micros(self.now) // 1_000
 
 
+# Decides besides, within the unit itself: what it records is committed with what it reacts to, or neither is.
+Policy = Callable[[Work, Sequence[Fact]], None]
+
+
 class Ledger:
     """The log of one store, and the only way to append to it.
 
@@ -204,6 +208,7 @@ class Ledger:
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._listeners: list[Callable[[int], None]] = []
+        self._policies: list[tuple[frozenset[type[Event]], Policy]] = []
         self._closed = False
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -244,6 +249,13 @@ class Ledger:
     def listen(self, listener: Callable[[int], None]) -> None:
         """Call `listener` with the new head after each commit, on the committer's thread: it must not block."""
         self._listeners.append(listener)
+
+    def react(self, events: Collection[type[Event]], policy: Policy) -> None:
+        """Let `policy` decide besides wherever a unit records one of these events; to be said before the first unit.
+
+        It is handed all facts of the unit so far, and runs after the unit's own decision, in the order of these calls.
+        """
+        self._policies.append((frozenset(events), policy))
 
     @property
     def waiting(self) -> int:
@@ -438,6 +450,7 @@ class Ledger:
         before = self.reached
         try:
             result = unit.decide(work)
+            self._react(work)
             work.stamp()
             rows = self._rows(work)
         except Exception as error:
@@ -451,6 +464,13 @@ class Ledger:
             return waiting, None, error
         self._stage(work, rows)
         return waiting, result, None
+
+    def _react(self, work: Work) -> None:
+        facts = work.journal.facts
+        for events, policy in self._policies:
+            # The types alone: most units are deliveries that touch nothing a policy asks for.
+            if not events.isdisjoint({type(fact.event) for fact in facts}):
+                policy(work, tuple(facts))
 
     def _rows(self, work: Work) -> list[Row]:
         recorded_at = micros(self._batch.now)
@@ -510,7 +530,9 @@ class Ledger:
 
 
 # What is read again and again. Deliveries, persons and tokens are read once or rarely.
-CACHED_KINDS: Final = frozenset({"alert", "correlation", "incident", "request", "source", "rule", Timer.KIND})
+CACHED_KINDS: Final = frozenset(
+    {"alert", "correlation", "incident", "request", "source", "rule", "recipient", "rulebook", "service", "team", Timer.KIND}
+)
 
 
 def _weight(fact: Fact) -> int:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+from engine import notice
 from engine.alert import Alert, AlertWentStale
 from engine.clock import from_micros
 from engine.correlation import Correlation
@@ -45,6 +46,8 @@ def _fire(work: Work, due: DueTimer, lease: LeasePolicy) -> bool:
             _end_lease(work, owner, due, lease)
         elif due.purpose == STALE:
             _no_longer_reported(work, owner, lease)
+        elif due.purpose.startswith((notice.THEN, notice.AGAIN)):
+            notice.fire(work, owner, due.purpose, from_micros(due.due_at))
     return True
 
 

@@ -94,6 +94,7 @@ class RequestFulfilled(Event, frozen=True):
     fulfilled_at: datetime
     note: Annotated[str, Personal("requester")] = ""
     requester: UUID | None = None
+    code: str | None = None  # where a rule closed it at once
 
 
 class ServiceRequest(Ticket):

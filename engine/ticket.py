@@ -10,10 +10,12 @@ from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from engine.aggregate import Aggregate, Journal, applies
 from engine.errors import IllegalTransition, InvalidInput
 from engine.event import Event, Fact, Personal
-from engine.priority import Priority
+from engine.priority import Level, Priority
 
 
 class Meaning(StrEnum):
@@ -79,13 +81,73 @@ class TicketAssigned(Event, frozen=True):
 
 
 class TicketCommented(Event, frozen=True):
-    """Something was said on it. `text` belongs to `subject`: the requester's if there is one, else the author's."""
+    """Something was said on it. `text` belongs to `subject`: the requester's if there is one, else the author's.
+
+    Attributes:
+        template: the text that was sent by itself; None: somebody wrote it.
+    """
 
     TOPIC: ClassVar[str] = "ticket.commented.v1"
     text: Annotated[str, Personal("subject")]
     visibility: Visibility
     author: UUID | None = None
     subject: UUID | None = None
+    template: str | None = None
+
+
+class TicketReported(Event, frozen=True):
+    """What a person's report said besides its title and description, and what its form had shown before.
+
+    Attributes:
+        answers: the form's questions that were answered with yes (`talk_needed`, `task_needed`, `work_affected`, …).
+        document: the document that answered it, or was said to.
+        page: where the form was opened from.
+        seconds: from opening the form to sending it.
+        suggestions: titles that the form had offered while it was filled in.
+        language: the reporter's.
+    """
+
+    TOPIC: ClassVar[str] = "ticket.reported.v1"
+    requester: UUID | None = None
+    answers: tuple[str, ...] = ()
+    document: Annotated[str, Personal("requester")] = ""
+    page: Annotated[str, Personal("requester")] = ""
+    seconds: float = 0.0
+    suggestions: Annotated[tuple[str, ...], Personal("requester")] = ()
+    language: str = "en"
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the rulebook that decided something: its name, its condition, and what it decided."""
+
+    name: str
+    when: str
+    decided: dict[str, str]
+
+
+class TicketTriaged(Event, frozen=True):
+    """The rulebook filled in what nobody had said; None is left as it was.
+
+    Attributes:
+        decisions: the rows that decided it, in the order of the rulebook.
+    """
+
+    TOPIC: ClassVar[str] = "ticket.triaged.v1"
+    rulebook_version: int
+    decisions: tuple[Applied, ...]
+    category: str | None = None
+    team: str | None = None
+    level: int | None = None
+    priority: Priority | None = None
+    impact: Level | None = None
+    urgency: Level | None = None
+
+
+class TicketCategorised(Event, frozen=True):
+    """A person put it into a category; None takes it out of any."""
+
+    TOPIC: ClassVar[str] = "ticket.categorised.v1"
+    category: str | None = None
 
 
 class TicketCommentImported(Event, frozen=True):
@@ -201,6 +263,8 @@ class ImportedTicket(Protocol):
     @property
     def team(self) -> str | None: ...
     @property
+    def category(self) -> str | None: ...
+    @property
     def requester(self) -> UUID | None: ...
     @property
     def assignee(self) -> UUID | None: ...
@@ -260,6 +324,7 @@ class Ticket(Aggregate):
         "hold": frozenset({Meaning.NEW, Meaning.ACTIVE}),
         "resume": frozenset({Meaning.WAITING}),
         "set-priority": OPEN,
+        "categorise": OPEN,
         "reopen": frozenset({Meaning.RESOLVED}),
         "close": frozenset({Meaning.RESOLVED}),
         "cancel": OPEN,
@@ -273,6 +338,7 @@ class Ticket(Aggregate):
         self.title = ""
         self.channel = ""
         self.service: str | None = None
+        self.category: str | None = None
         self.priority = Priority.P3
         self.team: str | None = None
         self.assignee: UUID | None = None
@@ -343,6 +409,16 @@ class Ticket(Aggregate):
             )
         )
 
+    def say(self, *, text: str, visibility: Visibility, template: str) -> Fact:
+        """Send a text by itself; also on a ticket that was closed at once."""
+        event = TicketCommented(text=text, visibility=visibility, subject=self.requester, template=template)
+        return self.record(event)
+
+    def categorise(self, *, category: str | None) -> Fact:
+        """Put it into a category, or take it out of any."""
+        self.guard("categorise")
+        return self.record(TicketCategorised(category=(category or "").strip() or None))
+
     def escalate(self, *, level: int | None, team: str | None, reason: str) -> Fact:
         """Hand it up (level 1 to 3) or over to another team; without either, one level up."""
         self.guard("escalate")
@@ -403,7 +479,7 @@ class Ticket(Aggregate):
         """The state of a ticket right after its import."""
         self.number, self.title, self.service, self.channel = event.number, event.title, event.service, event.channel
         self.priority, self.team, self.assignee, self.requester = event.priority, event.team, event.assignee, event.requester
-        self.opened_at, self.state_name = event.opened_at, event.state
+        self.opened_at, self.state_name, self.category = event.opened_at, event.state, event.category
         self.resolved_at = None if self.meaning is Meaning.CANCELLED else event.resolved_at
         self.acknowledged, self.touched = event.acknowledged_at is not None, True
         self.before_hold = self.WORKING if event.state == "pending" else ""
@@ -427,6 +503,21 @@ class Ticket(Aggregate):
     @applies(TicketCommentImported)
     def _comment_imported(self, event: TicketCommentImported) -> None:
         """Nothing but the version changes."""
+
+    @applies(TicketReported)
+    def _reported(self, event: TicketReported) -> None:
+        """What the form had shown; the state is the opening's."""
+
+    @applies(TicketTriaged)
+    def _triaged(self, event: TicketTriaged) -> None:
+        self.category = event.category or self.category
+        self.team = event.team or self.team
+        self.level = event.level or self.level
+        self.priority = event.priority or self.priority
+
+    @applies(TicketCategorised)
+    def _categorised(self, event: TicketCategorised) -> None:
+        self.category = event.category
 
     @applies(TicketEscalated)
     def _escalated(self, event: TicketEscalated) -> None:

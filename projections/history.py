@@ -1,7 +1,7 @@
 """The history's tables: which events of the log tell of a ticket or an alert, its own and those of its neighbours.
 
 To a ticket belong, besides its own stream: its alerts joining and ending, their transitions while they belong to it, its
-timers, and links from other tickets. Nothing is copied: `projections/history_page.py` reads the events themselves.
+timers, its notices, and links from other tickets. Nothing is copied: `projections/history_page.py` reads the events themselves.
 """
 
 import sqlite3
@@ -23,6 +23,15 @@ from engine.alert import (
 )
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
+from engine.notice import (
+    NoticeAbandoned,
+    NoticeCourseBegun,
+    NoticeFailed,
+    NoticeOccasionEnded,
+    NoticeRequested,
+    NoticeRetried,
+    NoticeSent,
+)
 from engine.ticket import TicketLinked
 from engine.timer import TimerCancelled, TimerFired, TimerSet
 from projections.projection import Projection, Table, rows_in
@@ -36,6 +45,11 @@ CORRELATION_EVENTS: Final[frozenset[type[Event]]] = frozenset({
     CorrelationIncidentOpened, CorrelationAlertJoined, CorrelationAlertEnded,
 })
 TIMER_EVENTS: Final[frozenset[type[Event]]] = frozenset({TimerSet, TimerCancelled, TimerFired})
+NOTICE_EVENTS: Final[frozenset[type[Event]]] = frozenset({
+    NoticeCourseBegun, NoticeOccasionEnded, NoticeRequested, NoticeSent, NoticeFailed, NoticeAbandoned, NoticeRetried,
+})
+# In streams of their own that only somebody else's history tells of.
+_COMPANIONS: Final = TIMER_EVENTS | NOTICE_EVENTS
 
 _DDL: Final = """
 CREATE TABLE history (
@@ -44,8 +58,8 @@ CREATE TABLE history (
     PRIMARY KEY (subject, position)
 ) WITHOUT ROWID;
 CREATE TABLE history_owners (
-    stream BLOB PRIMARY KEY,               -- an alert or a timer
-    owner  BLOB NOT NULL                   -- the incident that the alert belongs to, or what the timer was set for
+    stream BLOB PRIMARY KEY,               -- an alert, a timer or the notices of a ticket
+    owner  BLOB NOT NULL                   -- the incident that the alert belongs to, or what the timer was set for, or the ticket
 ) WITHOUT ROWID;
 """
 
@@ -70,9 +84,9 @@ def _owners(connection: sqlite3.Connection, facts: Iterable[Fact]) -> dict[bytes
     streams: dict[bytes, bool] = {}
     for fact in facts:
         kind = type(fact.event)
-        if kind in ALERT_EVENTS or kind in TIMER_EVENTS:
+        if kind in ALERT_EVENTS or kind in _COMPANIONS:
             # What comes first may say itself whose it is.
-            streams.setdefault(fact.stream_id.bytes, kind is not AlertEpisodeOpened and kind is not TimerSet)
+            streams.setdefault(fact.stream_id.bytes, kind not in (AlertEpisodeOpened, TimerSet, NoticeCourseBegun))
     unknown = [stream for stream, asks in streams.items() if asks]
     return dict(rows_in(connection, "SELECT stream, owner FROM history_owners WHERE stream IN ({keys})", unknown))
 
@@ -86,11 +100,13 @@ def _subjects(fact: Fact, owners: dict[bytes, bytes], changed: dict[bytes, bytes
         return [stream, event.to.bytes]
     if type(event) in TICKET_EVENTS:
         return [stream]
-    own = [] if type(event) in TIMER_EVENTS else [stream]
+    own = [] if type(event) in _COMPANIONS else [stream]
     if isinstance(event, AlertEpisodeOpened) or (isinstance(event, AlertSeverityChanged) and event.incident is not None):
         _belongs(stream, event.incident, owners, changed)
     elif isinstance(event, TimerSet):
         _belongs(stream, event.owner, owners, changed)
+    elif isinstance(event, NoticeCourseBegun):
+        _belongs(stream, event.ticket, owners, changed)
     owner = owners.get(stream)
     return own if owner is None else [*own, owner]
 
@@ -105,9 +121,9 @@ def _belongs(stream: bytes, owner: UUID | None, owners: dict[bytes, bytes], chan
 
 PROJECTION: Final = Projection(
     name="history",
-    version=1,
+    version=2,
     tables=(Table("history", "subject, position"), Table("history_owners", "stream")),
     ddl=_DDL,
-    events=TICKET_EVENTS | ALERT_EVENTS | CORRELATION_EVENTS | TIMER_EVENTS,
+    events=TICKET_EVENTS | ALERT_EVENTS | CORRELATION_EVENTS | TIMER_EVENTS | NOTICE_EVENTS,
     apply=_apply,
 )

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.clock import micros, rfc3339
 from engine.errors import InvalidInput
-from engine.event import Fact
+from engine.event import Fact, shown_fields
 from engine.incident import IncidentResolved
 from engine.ticket import TicketCommented, TicketCommentImported, TicketReopened
 from projections.page import Page, checked_limit, from_cursor, to_cursor
@@ -165,9 +165,8 @@ def _author(event: TicketCommentImported, telling: Telling) -> str | None:
 
 
 def data_of(fact: Fact) -> dict[str, Any]:
-    """The event's fields as JSON has them; instants with microseconds and Z."""
-    fields: dict[str, Any] = msgspec.to_builtins(fact.event, builtin_types=(datetime,))
-    return {name: _plain(value) for name, value in fields.items()}
+    """The event's fields as JSON has them; instants with microseconds and Z, secrets masked."""
+    return {name: _plain(value) for name, value in shown_fields(fact.event).items()}
 
 
 def _plain(value: Any) -> Any:

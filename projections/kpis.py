@@ -31,6 +31,7 @@ from engine.ticket import (
     TicketLinked,
     TicketPrioritySet,
     TicketReopened,
+    TicketTriaged,
     Visibility,
 )
 from projections.projection import Projection, Table, rows_in
@@ -224,6 +225,9 @@ class _Batch:
                 state.team = event.team if event.team is not None else state.team
             case TicketPrioritySet() | IncidentImpactSet():
                 state.priority = int(event.priority[1])
+            case TicketTriaged():
+                state.team = event.team or state.team
+                state.priority = int(event.priority[1]) if event.priority else state.priority
 
     def _states(self, facts: Sequence[Fact]) -> dict[bytes, _State]:
         opened = {fact.stream_id for fact in facts if type(fact.event) in OPENINGS}
@@ -311,7 +315,7 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 PROJECTION: Final = Projection(
     name="kpis",
-    version=2,
+    version=3,
     tables=(
         Table("kpi_tickets", "id"),
         Table("kpi_facts", "metric, position"),

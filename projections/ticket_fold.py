@@ -37,7 +37,7 @@ FIXED: Final = (
     "rule_version", "alert", "item", "system", "old_number",
 )
 CHANGING: Final = (
-    "state", "meaning", "open", "priority", "team", "assignee", "level", "impact", "urgency", "recovered", "approved",
+    "state", "meaning", "open", "priority", "category", "team", "assignee", "level", "impact", "urgency", "recovered", "approved",
     "before_hold", "touched", "waiting_for", "acknowledged_at", "resolved_at", "updated_at", "version", "span_from",
 )
 COLUMNS: Final = FIXED + CHANGING
@@ -142,7 +142,7 @@ class TicketFold:
         else:
             own = (None, None, None, aggregate.approved)
         return (
-            aggregate.state_name, meaning, is_open, self.priority, aggregate.team, _bytes(aggregate.assignee),
+            aggregate.state_name, meaning, is_open, self.priority, aggregate.category, aggregate.team, _bytes(aggregate.assignee),
             aggregate.level, *own, aggregate.before_hold, aggregate.touched, self.waiting_for, _micros(self.acknowledged_at),
             _micros(aggregate.resolved_at), _micros(self.updated_at), aggregate.version, self.span_from,
         )
@@ -152,8 +152,8 @@ class TicketFold:
         """The other way round; `row` holds `COLUMNS`."""
         (
             ticket, stream, kind, number, title, service, channel, requester, opened_at, correlation, rule, rule_version, alert,
-            item, system, old_number, state, _, _, priority, team, assignee, level, impact, urgency, recovered, approved, before_hold, touched,
-            waiting_for, acknowledged_at, resolved_at, updated_at, version, span_from,
+            item, system, old_number, state, _, _, priority, category, team, assignee, level, impact, urgency, recovered, approved,
+            before_hold, touched, waiting_for, acknowledged_at, resolved_at, updated_at, version, span_from,
         ) = row
         stream_id = UUID(bytes=stream)
         aggregate: Incident | ServiceRequest
@@ -166,6 +166,7 @@ class TicketFold:
             request.item, request.approved = item, bool(approved)
         aggregate.number, aggregate.title, aggregate.service, aggregate.state_name = number, title, service, state
         aggregate.priority, aggregate.team, aggregate.assignee = _PRIORITIES[priority], team, _uuid(assignee)
+        aggregate.category = category
         aggregate.level, aggregate.requester, aggregate.version = level, _uuid(requester), version
         aggregate.opened_at, aggregate.resolved_at = _instant(opened_at), _instant(resolved_at)
         aggregate.acknowledged, aggregate.touched = acknowledged_at is not None, bool(touched)

@@ -83,6 +83,7 @@ class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
     meaning: str
     priority: str
     service: str | None
+    category: str | None
     team: str | None
     assignee: str | None
     assignee_id: UUID | None
@@ -131,7 +132,8 @@ def dress(reader: Reader, folds: Sequence[TicketFold], at: int, *, past: bool, m
         rows.append(
             TicketRow(
                 id=aggregate.id, number=aggregate.number, kind=fold.kind, title=aggregate.title, state=aggregate.state_name,
-                meaning=fold.meaning, priority=aggregate.priority.value, service=aggregate.service, team=aggregate.team,
+                meaning=fold.meaning, priority=aggregate.priority.value, service=aggregate.service,
+                category=aggregate.category, team=aggregate.team,
                 assignee=_name(people, aggregate.assignee), assignee_id=aggregate.assignee, level=aggregate.level,
                 channel=fold.channel, requester=_name(people, aggregate.requester), requester_id=aggregate.requester,
                 opened_at=aggregate.opened_at, acknowledged_at=fold.acknowledged_at, resolved_at=aggregate.resolved_at,

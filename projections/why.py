@@ -12,7 +12,7 @@ import msgspec
 from engine.aggregate import Aggregate
 from engine.alert import Alert
 from engine.errors import InvalidInput, NotFound
-from engine.event import Fact
+from engine.event import Fact, shown_fields
 from engine.incident import Incident
 from engine.ledger import Ledger
 from engine.request import ServiceRequest
@@ -23,7 +23,7 @@ LONGEST_CHAIN: Final = 50
 # Field as people know it -> attribute of the aggregate that holds it.
 TICKET_FIELDS: Final = {
     "state": "state_name", "priority": "priority", "impact": "impact", "urgency": "urgency", "team": "team",
-    "assignee": "assignee", "level": "level", "service": "service", "title": "title", "resolved_at": "resolved_at",
+    "assignee": "assignee", "level": "level", "category": "category", "service": "service", "title": "title", "resolved_at": "resolved_at",
     "recovered": "recovered", "links": "links", "requester": "requester", "opened_at": "opened_at", "number": "number",
 }
 ALERT_FIELDS: Final = {
@@ -125,7 +125,7 @@ def _reason(fact: Fact) -> Reason:
     return Reason(
         position=fact.position, recorded_at=fact.recorded_at, type=fact.type, actor=fact.actor, stream=str(fact.stream_id),
         version=fact.version, rule=rule if named else None,
-        rule_version=getattr(fact.event, "rule_version", None) if named else None, data=msgspec.to_builtins(fact.event),
+        rule_version=getattr(fact.event, "rule_version", None) if named else None, data=msgspec.to_builtins(shown_fields(fact.event)),
     )
 
 

@@ -31,12 +31,22 @@ from engine.incident import (
     IncidentRelapsed,
     IncidentResolved,
 )
+from engine.notice import (
+    NoticeAbandoned,
+    NoticeCourseBegun,
+    NoticeFailed,
+    NoticeOccasionEnded,
+    NoticeRequested,
+    NoticeRetried,
+    NoticeSent,
+)
 from engine.observation import Severity
 from engine.request import RequestApproved, RequestDeclined, RequestFulfilled, RequestImported, RequestSubmitted
 from engine.ticket import (
     TicketAcknowledged,
     TicketAssigned,
     TicketCancelled,
+    TicketCategorised,
     TicketClosed,
     TicketCommented,
     TicketCommentImported,
@@ -45,7 +55,9 @@ from engine.ticket import (
     TicketLinked,
     TicketPrioritySet,
     TicketReopened,
+    TicketReported,
     TicketResumed,
+    TicketTriaged,
     Visibility,
 )
 from engine.timer import TimerCancelled, TimerFired, TimerSet
@@ -156,6 +168,8 @@ def resolution(code: str, _: Translate) -> str:
         "duplicate": _("duplicate"),
         "no_fault": _("no fault found"),
         "no_longer_reported": _("no longer reported"),
+        "answered_by_document": _("answered by a document"),
+        "restart": _("restart"),
     }
     return words.get(code, code)
 
@@ -200,6 +214,8 @@ def _assigned(event: TicketAssigned, _fact: Fact, telling: Telling) -> str:
 
 def _commented(event: TicketCommented, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
+    if event.template is not None:
+        return _("Answered by itself with “{template}”").format(template=event.template)
     return _("Public comment") if event.visibility is Visibility.PUBLIC else _("Internal note")
 
 
@@ -211,6 +227,39 @@ def _comment_imported(event: TicketCommentImported, _fact: Fact, telling: Tellin
         words = _("Public comment of {person}, imported") if public else _("Internal note of {person}, imported")
         return words.format(person=who)
     return _("Public comment, imported") if public else _("Internal note, imported")
+
+
+def _reported(event: TicketReported, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    seconds = round(event.seconds)
+    if event.suggestions:
+        return _("The form was filled in within {seconds} s; it had suggested: {titles}").format(
+            seconds=seconds, titles="; ".join(event.suggestions)
+        )
+    return _("The form was filled in within {seconds} s").format(seconds=seconds)
+
+
+def _triaged(event: TicketTriaged, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    rows = "; ".join(
+        f"“{row.name}”: {', '.join(f'{effect(name, _)} {value}' for name, value in row.decided.items())}" for row in event.decisions
+    )
+    return _("Decided by the rulebook (version {version}): {rows}").format(version=event.rulebook_version, rows=rows)
+
+
+def effect(name: str, _: Translate) -> str:
+    """What a row of the rulebook decides, as people read it."""
+    words = {
+        "outcome": _("outcome"), "service": _("service"), "category": _("category"), "impact": _("impact"),
+        "urgency": _("urgency"), "priority": _("priority"), "team": _("team"), "level": _("support level"),
+        "reply": _("answered with"),
+    }
+    return words.get(name, name)
+
+
+def _categorised(event: TicketCategorised, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Category: {category}").format(category=event.category) if event.category else _("Taken out of its category")
 
 
 def _escalated(event: TicketEscalated, _fact: Fact, telling: Telling) -> str:
@@ -364,6 +413,10 @@ def _timer_set(event: TimerSet, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     if event.purpose == "settle":
         return _("Will be resolved unless an alert fires again before the time is over")
+    if event.purpose.startswith("notice-then:"):
+        return _("The next will be told unless somebody takes it in hand before the time is over")
+    if event.purpose.startswith("notice-again:"):
+        return _("Everybody will be told again unless somebody takes it in hand before the time is over")
     return _("A timer was set ({purpose})").format(purpose=event.purpose)
 
 
@@ -375,6 +428,51 @@ def _timer_cancelled(_event: TimerCancelled, _fact: Fact, telling: Telling) -> s
 def _timer_fired(_event: TimerFired, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     return _("The time is over")
+
+
+def _course_begun(event: NoticeCourseBegun, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Notice rule “{rule}” (rulebook version {version}) holds").format(rule=event.rule.name, version=event.rulebook_version)
+
+
+def _occasion_ended(_event: NoticeOccasionEnded, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("Its notices end")
+
+
+def _notice_requested(event: NoticeRequested, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    words = {
+        "firing": _("{recipient} is to be told"),
+        "repeat": _("{recipient} is to be told again"),
+        "escalation": _("{recipient} is to be told next, since nobody has taken it in hand"),
+        "end": _("{recipient} is to be told that it is over"),
+    }
+    return words[event.purpose.value].format(recipient=event.recipient)
+
+
+def _notice_sent(event: NoticeSent, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    if event.attempt > 1:
+        return _("{recipient} was told, at attempt {attempt}").format(recipient=event.recipient, attempt=event.attempt)
+    return _("{recipient} was told").format(recipient=event.recipient)
+
+
+def _notice_failed(event: NoticeFailed, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("{recipient} could not be told, attempt {attempt}: {reason}").format(
+        recipient=event.recipient, attempt=event.attempt, reason=event.reason
+    )
+
+
+def _notice_abandoned(event: NoticeAbandoned, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("{recipient} could not be told, and it is not tried again: {reason}").format(recipient=event.recipient, reason=event.reason)
+
+
+def _notice_retried(event: NoticeRetried, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The notice to {recipient} is tried again").format(recipient=event.recipient)
 
 
 _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
@@ -400,6 +498,9 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketReopened: _reopened,
     TicketClosed: _closed,
     TicketCancelled: _cancelled,
+    TicketReported: _reported,
+    TicketTriaged: _triaged,
+    TicketCategorised: _categorised,
     TicketLinked: _linked,
     AlertEpisodeOpened: _episode_opened,
     AlertEpisodeEnded: _episode_ended,
@@ -417,5 +518,12 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TimerSet: _timer_set,
     TimerCancelled: _timer_cancelled,
     TimerFired: _timer_fired,
+    NoticeCourseBegun: _course_begun,
+    NoticeOccasionEnded: _occasion_ended,
+    NoticeRequested: _notice_requested,
+    NoticeSent: _notice_sent,
+    NoticeFailed: _notice_failed,
+    NoticeAbandoned: _notice_abandoned,
+    NoticeRetried: _notice_retried,
 }
 SPOKEN: Final = frozenset(_WORDS)

@@ -56,6 +56,7 @@ CREATE TABLE tickets (
     meaning         TEXT    NOT NULL,
     open            INTEGER NOT NULL,
     priority        INTEGER NOT NULL,
+    category        TEXT,
     team            TEXT,
     assignee        BLOB,
     level           INTEGER NOT NULL,
@@ -403,7 +404,7 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=3,
+    version=4,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),

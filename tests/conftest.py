@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 import pytest
@@ -15,6 +15,7 @@ from engine.clock import SimulatedClock, micros
 from engine.event import Event
 from engine.identity import alert_id, rule_id, source_id
 from engine.incident import Incident, IncidentOpened
+from engine.judgement import ENDS_AT, LEASE, STALE
 from engine.ledger import Ledger, Unit, Work
 from engine.policy import fire
 from engine.rule import Rule, TicketRule
@@ -23,6 +24,9 @@ from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt, lease_policy
 from monitors.integrations.registry import ADAPTERS, adapter_named
+
+if TYPE_CHECKING:
+    from tests.notices.post import PostOffice, Receiver
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -70,7 +74,7 @@ class Bell:
         """Fire the timers that are due now."""
         fired = 0
         for due in self.ledger.store.due_timers(micros(self.clock.now()), 1_000):
-            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose != "settle" else None
+            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose in (LEASE, ENDS_AT, STALE) else None
             profile = self.intake.profile(alert.source if alert else "alertmanager")
             fired += self.ledger.run(fire(due, lease_policy(profile, adapter_named(profile.adapter))))
         return fired
@@ -115,3 +119,21 @@ class Bell:
 def bell(ledger: Ledger, clock: SimulatedClock) -> Bell:
     """At 2026-03-02T10:00:30Z, the receive clock of the corpus."""
     return Bell(ledger, clock)
+
+
+@pytest.fixture
+def receiver() -> "Iterator[Receiver]":
+    """A real HTTP server on this machine that takes webhooks."""
+    from tests.notices.post import receiving  # it needs the bell of this module
+
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+def post_office() -> "Iterator[PostOffice]":
+    """A real SMTP server on this machine."""
+    from tests.notices.post import delivering  # as above
+
+    with delivering() as found:
+        yield found

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from api.command.opening import DataOption, opened, viewed
+from api.rulebook_file import read_rulebook
 from engine.errors import Conflict, InvalidInput
 from engine.identity import rule_id, source_id
 from engine.ledger import Unit, Work
 from engine.observation import Severity
 from engine.person import Role
 from engine.rule import Rule, TicketRule
+from engine.rulebook import RULEBOOK, Rulebook
 from engine.source import Source, SourceAdded
 from monitors.integrations import pagerduty
 from monitors.integrations.generic import ADAPTER, read_mapping
@@ -193,14 +195,49 @@ def change_password(
     out.print(f"the password of {login} is changed")
 
 
+@rules.command("check")
+def check_rules(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A rulebook or a ticket rule, in TOML")]) -> None:
+    """Say what is wrong with a file of rules, by line and column; nothing is put in force."""
+    if _is_ticket_rule(file):
+        read_rule(file)
+        out.print(f"{file}: a ticket rule, and right")
+        return
+    edition = read_rulebook(_text_of(file))
+    out.print(
+        f"{file}: a rulebook, and right: {len(edition.decisions)} decisions, {len(edition.notices)} notices, "
+        f"{len(edition.templates)} templates"
+    )
+
+
+@rules.command("show")
+def show_rulebook(data: DataOption = None) -> None:
+    """Print the rulebook in force, to change it and publish it again."""
+    with opened(data, must_exist=True) as house:
+        typer.echo(house.ledger.get(Rulebook, RULEBOOK).text, nl=False)
+
+
 @rules.command("publish")
-def publish_rule(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML: name, opens_at, group_by, settle_seconds, …")],
+def publish_rules(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A rulebook, or a ticket rule (name, opens_at, group_by, …)")],
     data: DataOption = None,
 ) -> None:
-    """Put a ticket rule, or a new version of it, in force."""
-    rule = read_rule(file)
+    """Put a rulebook or a ticket rule in force; all of it, or nothing where there is a fault."""
+    if _is_ticket_rule(file):
+        _publish_ticket_rule(read_rule(file), data)
+        return
+    edition = read_rulebook(_text_of(file))
 
+    def decide(work: Work) -> int:
+        book = work.load(Rulebook, RULEBOOK)
+        book.publish(edition)
+        return book.version
+
+    with opened(data) as house:
+        version = house.ledger.run(Unit(decide, actor="tocsin"))
+    out.print(f"the rulebook is in force as version {version}")
+
+
+def _publish_ticket_rule(rule: TicketRule, data: Path | None) -> None:
     def decide(work: Work) -> int:
         stream = work.load(Rule, rule_id(rule.name))
         stream.publish(rule)
@@ -209,6 +246,21 @@ def publish_rule(
     with opened(data) as house:
         version = house.ledger.run(Unit(decide, actor="tocsin"))
     out.print(f"rule {rule.name} is in force as version {version}")
+
+
+def _is_ticket_rule(file: Path) -> bool:
+    """A ticket rule says its name first of all; a rulebook is tables."""
+    try:
+        return "name" in tomllib.loads(_text_of(file))
+    except tomllib.TOMLDecodeError:
+        return False  # said by line and column when it is read
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(str(file), "UTF-8 text") from error
 
 
 def read_rule(file: Path) -> TicketRule:

@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, keeping, moving, serving, viewing
+from api.command import administration, keeping, moving, notifying, serving, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ viewing.register(app)
 administration.register(app)
 keeping.register(app)
 moving.register(app)
+notifying.register(app)
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def register(app: typer.Typer) -> None:
                 raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
             runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
-        application = create_app(house, runner)
+        application = create_app(house, runner, address=address)
         if finish is not None:
             finish(application)
         # What is here now stays; collecting it again and again, and every 700 objects, costs a tenth of a storm.

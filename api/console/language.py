@@ -5,6 +5,7 @@ a later choice of the account needs no change elsewhere.
 """
 
 import gettext as catalogues
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,11 @@ def gettext(message: str) -> str:
 
 def ngettext(singular: str, plural: str, number: int) -> str:
     return _catalogue(_chosen.get()).ngettext(singular, plural, number)
+
+
+def translator(name: str) -> Callable[[str], str]:
+    """The way into one language, for what no request asks for (a notice)."""
+    return _catalogue(name).gettext
 
 
 def mark(message: str) -> str:

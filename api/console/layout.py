@@ -136,6 +136,7 @@ class Frame:
             self._item("deliveries", _("Deliveries"), "/console/deliveries"),
         ]
         second = [self._item("measures", _("Measures"), "/console/measures"), self._item("changes", _("Changes"), "/console/changes")]
+        second.append(self._item("notices", _("Notices"), "/console/notices"))
         groups = [("", first), (_("Understand"), second)]
         if self.principal.role in AUDITORS:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))

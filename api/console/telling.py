@@ -22,8 +22,13 @@ from engine.person import (
     TokenCreated,
     TokenRevoked,
 )
+from engine.recipient import RecipientAdded, RecipientChanged, RecipientRemoved, RecipientTested
 from engine.rule import RulePublished
+from engine.rulebook import RulebookPublished
+from engine.service import ServiceRegistered
 from engine.source import SourceAdded
+from engine.target import TargetsSet
+from engine.team import TeamRegistered
 from projections.history_page import HistoryItem
 
 _REFUSALS: Final = {
@@ -34,6 +39,12 @@ _PLAIN: Final[dict[type[Event], str]] = {
     SignedIn: mark("Signed in"), SignedOut: mark("Signed out"), PasswordChanged: mark("A new password was set"),
     TokenRevoked: mark("A token was revoked"), PersonRegistered: mark("A person was registered"),
 }
+# With the name of what it happened to.
+_NAMED: Final[dict[type[Event], str]] = {
+    SourceAdded: mark("Source %s was configured"), RecipientAdded: mark("Recipient %s was added"),
+    RecipientChanged: mark("Recipient %s was changed"), RecipientRemoved: mark("Recipient %s is told nothing more"),
+    RecipientTested: mark("A test notice was sent to %s"),
+}
 
 
 def sentence_of(fact: Fact, item: HistoryItem) -> str:
@@ -42,6 +53,9 @@ def sentence_of(fact: Fact, item: HistoryItem) -> str:
     plain = _PLAIN.get(type(event))
     if plain is not None:
         return _(plain)
+    named = _NAMED.get(type(event))
+    if named is not None:
+        return _(named) % getattr(event, "name", "")
     match event:
         case DeliveryReceived():
             said = many("%s observation", "%s observations", len(event.monitoring_events))
@@ -59,12 +73,23 @@ def sentence_of(fact: Fact, item: HistoryItem) -> str:
             return _("Turned away: %(reason)s, %(route)s") % {"reason": words.word(_REFUSALS, event.reason), "route": event.route}
         case BodyRead():
             return _("The exact bytes of a delivery were read")
-        case SourceAdded():
-            return _("Source %s was configured") % event.name
         case RulePublished():
             return _("Rule “%(rule)s” was published, version %(version)s") % {"rule": event.rule.name, "version": event.rule.version}
         case InstallationRestored():
             return _("The store was restored from a backup that ended at event %s") % event.position
         case ChangeRecorded():
             return _("%(number)s was told of: %(title)s") % {"number": event.number, "title": event.title}
-    return item.summary
+    return _of_the_organisation(fact) or item.summary
+
+
+def _of_the_organisation(fact: Fact) -> str:
+    match fact.event:
+        case RulebookPublished():
+            return _("The rulebook was published, version %s") % fact.version
+        case TargetsSet():
+            return _("The table of targets was set, version %s") % fact.version
+        case ServiceRegistered() as event:
+            return _("Service %s was registered") % event.name
+        case TeamRegistered() as event:
+            return _("Team %s was registered") % event.name
+    return ""

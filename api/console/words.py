@@ -42,6 +42,8 @@ CODES: Final[Mapping[str, str]] = {
     "duplicate": mark("duplicate of another"),
     "no_fault": mark("no fault found"),
     "no_longer_reported": mark("no longer reported"),
+    "answered_by_document": mark("answered by a document"),
+    "restart": mark("restart"),
 }
 RELATIONS: Final[Mapping[str, str]] = {
     "related": mark("related to"),
@@ -105,6 +107,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "reopen": mark("Reopen"),
     "close": mark("Close"),
     "cancel": mark("Cancel"),
+    "categorise": mark("Categorise"),
     "link": mark("Link"),
     "approve": mark("Approve"),
     "decline": mark("Decline"),
@@ -124,6 +127,7 @@ DONE: Final[Mapping[str, str]] = {
     "reopen": mark("%s is open again."),
     "close": mark("%s is closed."),
     "cancel": mark("%s is cancelled."),
+    "categorise": mark("The category of %s is set."),
     "link": mark("%s is linked."),
     "approve": mark("%s is approved."),
     "decline": mark("%s is declined."),

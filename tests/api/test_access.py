@@ -55,13 +55,15 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
     ("GET", "/api/v1/kpis"): READERS,
     ("GET", "/api/v1/kpis/tickets"): READERS,
     ("GET", "/api/v1/log"): frozenset({Role.AUDITOR, Role.ADMIN}),
+    ("GET", "/api/v1/notices"): READERS,
+    ("POST", "/api/v1/notices/{notice}/retry"): frozenset({Role.ADMIN}),
     ("GET", "/metrics"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
 }
 # A live stream would not end; its route is checked by the reader's roles in tests/api/test_watch.py.
 STREAMS = {("GET", "/api/v1/stream")}
-FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000"}
+FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000"}
 
 
 def routes(client: TestClient) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ Command = Callable[[Any], Fact]
 COMMANDS: Final[Mapping[str, Command]] = {
     "acknowledge": lambda ticket: ticket.acknowledge(by=IDA),
     "assign": lambda ticket: ticket.assign(team="service desk", assignee=IDA),
+    "categorise": lambda ticket: ticket.categorise(category="network"),
     "comment": lambda ticket: ticket.comment(text="looking", visibility=Visibility.PUBLIC, author=IDA),
     "escalate": lambda ticket: ticket.escalate(level=2, team=None, reason="needs the network team"),
     "hold": lambda ticket: ticket.hold(reason="waits for the vendor"),

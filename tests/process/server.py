@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,10 +32,10 @@ def free_port() -> int:
         return port
 
 
-def environment() -> dict[str, str]:
+def environment(**settings: str) -> dict[str, str]:
     """Ours without what is meant for the tests: the command refuses settings that it does not know."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
 
 
 def run(*arguments: str) -> str:
@@ -52,9 +52,11 @@ class Server:
 
     Attributes:
         under: a command that runs it, such as strace.
+        settings: its `TOCSIN_*`.
     """
 
-    def __init__(self, folder: Path, *, under: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
+        self.settings = dict(settings or {})
         self.folder, self.data, self.port, self.under = folder, folder / "data", free_port(), tuple(under)
         self._process: subprocess.Popen[str] | None = None
         self._said = (folder / "server.err").open("a")
@@ -68,7 +70,7 @@ class Server:
         """Returns when it says that it is ready."""
         self._process = subprocess.Popen(
             [*self.under, *COMMAND, "serve", "--port", str(self.port), "--data", str(self.data)],
-            cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=self._said, text=True, start_new_session=True,
+            cwd=ROOT, env=environment(**self.settings), stdout=subprocess.PIPE, stderr=self._said, text=True, start_new_session=True,
         )
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)

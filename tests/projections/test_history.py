@@ -11,7 +11,7 @@ from engine.event import REGISTRY
 from engine.ledger import Ledger
 from engine.priority import Priority
 from engine.ticket import Relation, Visibility
-from projections.history import ALERT_EVENTS, CORRELATION_EVENTS, TIMER_EVENTS
+from projections.history import ALERT_EVENTS, CORRELATION_EVENTS, NOTICE_EVENTS, TIMER_EVENTS
 from projections.history_page import HistoryItem, history
 from projections.page import Page
 from projections.runner import Runner
@@ -149,7 +149,7 @@ def test_every_sentence_goes_through_the_translator(world: World, runner: Runner
 
 
 def test_everything_that_a_history_may_show_has_a_sentence() -> None:
-    assert TICKET_EVENTS | ALERT_EVENTS | CORRELATION_EVENTS | TIMER_EVENTS == SPOKEN
+    assert TICKET_EVENTS | ALERT_EVENTS | CORRELATION_EVENTS | TIMER_EVENTS | NOTICE_EVENTS == SPOKEN
 
 
 def test_no_alert_event_is_forgotten() -> None:
