@@ -80,7 +80,8 @@ class Codec(Mapper[UUID]):
         if content is not None:
             return msgspec.json.decode(content)
         field_type = next(field.type for field in msgspec.structs.fields(event_class) if field.name == name)
-        return {} if "dict" in str(field_type) else ERASED
+        kind = str(field_type)
+        return {} if "dict" in kind else [] if "tuple" in kind else ERASED
 
     # -- the library's protocol -----------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
-from uuid import UUID
 
 from engine.clock import micros
 from engine.delivery import DeliveryReceived
@@ -25,16 +24,15 @@ from engine.ticket import (
     TicketAssigned,
     TicketCancelled,
     TicketClosed,
-    TicketCommented,
     TicketCommentImported,
     TicketEscalated,
     TicketLinked,
     TicketPrioritySet,
     TicketReopened,
     TicketTriaged,
-    Visibility,
 )
 from projections.projection import Projection, Table, rows_in
+from projections.response import agent_of, responds
 from projections.ticket_fold import OPENINGS, TICKET_EVENTS
 
 HOUR: Final = 3_600_000_000  # µs
@@ -55,7 +53,6 @@ class Metric(IntEnum):
 _NO_WORK: Final[frozenset[type[Event]]] = frozenset({
     IncidentOpened, RequestSubmitted, TicketCommentImported, TicketCancelled, TicketClosed, TicketLinked, TicketReopened,
 })
-_DONE: Final[frozenset[type[Event]]] = frozenset({IncidentResolved, RequestFulfilled, RequestDeclined})
 
 _DDL: Final = """
 CREATE TABLE kpi_tickets (
@@ -198,7 +195,7 @@ class _Batch:
         if not state.acknowledged and (type(event) is TicketAcknowledged or (by_agent and type(event) not in _NO_WORK)):
             state.acknowledged = True
             self._add(Metric.ACKNOWLEDGED, state, fact, since=state.opened_at, agent=agent)
-        if not state.responded and _responds(event, by_agent=by_agent):
+        if not state.responded and responds(event, by_agent=by_agent):
             state.responded = True
             self._add(Metric.RESPONDED, state, fact, since=state.opened_at, agent=agent)
         match event:
@@ -274,25 +271,9 @@ class _Batch:
         )
 
 
-def _responds(event: Event, *, by_agent: bool) -> bool:
-    """Whether the requester hears of it from a person."""
-    if not by_agent:
-        return False
-    if isinstance(event, TicketCommented):
-        return event.visibility is Visibility.PUBLIC
-    return type(event) is TicketAcknowledged or type(event) in _DONE
-
-
 def _agent(fact: Fact) -> bytes | None:
-    """The person who did it; None for sources, tokens and policies, also where they name somebody."""
-    prefix, _, rest = fact.actor.partition(":")
-    if prefix != "user":
-        by = fact.event.by if isinstance(fact.event, TicketAcknowledged) else None
-        return None if by is None else by.bytes
-    try:
-        return UUID(rest).bytes
-    except ValueError:
-        return None
+    agent = agent_of(fact)
+    return None if agent is None else agent.bytes
 
 
 def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:

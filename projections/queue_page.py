@@ -8,15 +8,19 @@ is cut, one that holds few makes the next one wider, so a page never fetches and
 import heapq
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from engine.clock import micros
 from engine.errors import InvalidInput
 from engine.ticket import MEANINGS, Meaning
 from projections.page import Page, checked_limit, from_cursor, to_cursor
+from projections.projection import batched
+from projections.target_editions import editions_in
 from projections.ticket_fold import COLUMNS, TicketFold
 from projections.ticket_row import MOST_ALERTS, TicketRow, dress, with_text
 from projections.views import Reader
@@ -24,6 +28,7 @@ from projections.work_queue import MINUTE_BITS, MOST_MINUTES, POSITION_SHIFT, ra
 
 NOBODY: Final = "nobody"
 LEAST_PRIORITY: Final = 5
+MOST_BREACHED: Final = 1_000
 # More rows than this in one range of rank are not worth sorting for one page.
 MOST_IN_A_RANGE: Final = 400
 
@@ -153,6 +158,7 @@ SORTS: Final = {
         "open_by_service", ("service IS NULL", "coalesce(service, '')", "priority", "opened_at", "ticket"),
         (int, str, int, int, int),
     ),
+    "due": _Sort("open_by_due", ("next_due", "ticket"), (int, int)),
     "updated": _Sort("open_by_update", ("updated_at", "ticket"), (int, int), descending=True),
 }
 DEFAULT_SORT: Final = "priority"
@@ -170,7 +176,8 @@ def queue(
     """Tickets that wait for somebody: new, active and waiting ones.
 
     Args:
-        sort: `priority` (then oldest first), `newest`, `number`, `service` or `updated` (latest first; not with `as_of`).
+        sort: `priority` (then oldest first), `due` (least time left first), `newest`, `number`, `service` or `updated` (latest first;
+            not with `as_of`).
         as_of: a log position; None: now.
 
     Raises:
@@ -235,7 +242,8 @@ def _folds_then(reader: Reader, tickets: list[int], at: int) -> list[TicketFold]
         return []
     marks = ", ".join("?" * len(tickets))
     streams = dict(reader.rows(f"SELECT ticket, id FROM tickets WHERE ticket IN ({marks})", tickets))
-    folds = [TicketFold.from_log(reader.ledger, streams[ticket], at) for ticket in tickets]
+    editions = editions_in(reader.ledger)
+    folds = [TicketFold.from_log(reader.ledger, streams[ticket], at, editions) for ticket in tickets]
     return [fold for fold in folds if fold is not None]
 
 
@@ -250,12 +258,15 @@ def _past(
         parts = heapq.merge(_still_open(reader, filters, at, key), _ended(reader, filters, at, key))
         return list(islice(parts, count))
     if sort == "updated":
-        raise InvalidInput("sort", "priority, newest, number or service together with as_of")
+        raise InvalidInput("sort", "priority, due, newest, number or service together with as_of")
     # Other orders have no index over the past: everything that was open then is sorted. Bounded by the queue's length.
     found = [*_still_open(reader, filters, at, None), *_ended(reader, filters, at, None)]
     if sort == "newest":
         keys: list[tuple[Any, ...]] = [(ticket,) for *_, ticket in found]
         return heapq.nlargest(count, [each for each in keys if key is None or each < key])
+    if sort == "due":
+        keys = _due_then(reader, [ticket for *_, ticket in found], at)
+        return heapq.nsmallest(count, [each for each in keys if key is None or each > key])
     facts = _facts_of(reader, [ticket for *_, ticket in found])
     if sort == "number":
         keys = [(facts[ticket][0], ticket) for *_, ticket in found]
@@ -265,6 +276,19 @@ def _past(
             for priority, opened_at, ticket in found
         ]
     return heapq.nsmallest(count, [each for each in keys if key is None or each > key])
+
+
+def _due_then(reader: Reader, tickets: list[int], at: int) -> list[tuple[Any, ...]]:
+    """(what was due next, ticket) as of a position."""
+    keys: list[tuple[Any, ...]] = []
+    for part in batched(tickets):
+        marks = ", ".join("?" * len(part))
+        sql = (
+            "SELECT v.next_due, v.ticket FROM ticket_versions AS v WHERE v.valid_from = (SELECT max(w.valid_from) "
+            f"FROM ticket_versions AS w WHERE w.ticket = v.ticket AND w.valid_from <= ?) AND v.ticket IN ({marks})"
+        )
+        keys += reader.rows(sql, [at, *part])
+    return keys
 
 
 def _facts_of(reader: Reader, tickets: list[int]) -> dict[int, tuple[str, str | None]]:
@@ -449,6 +473,15 @@ def glance(reader: Reader) -> Glance:
         open=sum(by_kind.values()), by_priority=by_priority, by_kind=by_kind, unassigned=unassigned, waiting=waiting,
         alerts_firing=counts.get("firing", 0), incidents_firing=counts.get("incidents_firing", 0), position=reader.position,
     )
+
+
+def breached(reader: Reader, now: datetime, *, most: int = MOST_BREACHED) -> int:
+    """How many tickets in the queue are past what was promised next; counted up to `most`."""
+    row = reader.row(
+        "SELECT count(*) FROM (SELECT 1 FROM tickets INDEXED BY open_by_due WHERE open = 1 AND next_due < :now LIMIT :most)",
+        {"now": micros(now), "most": most},
+    )
+    return 0 if row is None else int(row[0])
 
 
 def numbers_of(reader: Reader, streams: Collection[bytes]) -> list[str]:

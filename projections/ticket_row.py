@@ -12,6 +12,7 @@ import msgspec
 
 from engine.incident import Incident, IncidentImported, IncidentOpened
 from engine.request import RequestImported, RequestSubmitted, ServiceRequest
+from engine.target import AT_RISK
 from projections.people import names
 from projections.projection import batched
 from projections.ticket_fold import TicketFold
@@ -69,6 +70,9 @@ class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
         alerts: numbers, in the order in which they joined; at most 20 in a list and 200 on its own (`alerts_total`).
         version: of its own stream, for `If-Match`.
         updated_at: when its stream last changed.
+        responded_at: when the requester first heard of it from a person.
+        response_due_at, resolution_due_at: what was promised.
+        next_due_at: of the two, the one that is next; None where it is done. `at_risk_at` begins the last quarter of its time.
         description: only where one ticket was asked for.
         fields: what a request's form was filled in with, or what else was told of an imported ticket; likewise.
         imported: None: it was opened here.
@@ -93,6 +97,11 @@ class TicketRow(msgspec.Struct, frozen=True, kw_only=True):
     requester_id: UUID | None
     opened_at: datetime
     acknowledged_at: datetime | None
+    responded_at: datetime | None
+    response_due_at: datetime
+    resolution_due_at: datetime
+    next_due_at: datetime | None
+    at_risk_at: datetime | None
     resolved_at: datetime | None
     updated_at: datetime
     version: int
@@ -129,6 +138,8 @@ def dress(reader: Reader, folds: Sequence[TicketFold], at: int, *, past: bool, m
         total, firing = _alert_counts(reader, fold, at)
         assert aggregate.opened_at is not None
         assert fold.updated_at is not None
+        assert fold.response_due is not None
+        assert fold.resolution_due is not None
         rows.append(
             TicketRow(
                 id=aggregate.id, number=aggregate.number, kind=fold.kind, title=aggregate.title, state=aggregate.state_name,
@@ -136,7 +147,9 @@ def dress(reader: Reader, folds: Sequence[TicketFold], at: int, *, past: bool, m
                 category=aggregate.category, team=aggregate.team,
                 assignee=_name(people, aggregate.assignee), assignee_id=aggregate.assignee, level=aggregate.level,
                 channel=fold.channel, requester=_name(people, aggregate.requester), requester_id=aggregate.requester,
-                opened_at=aggregate.opened_at, acknowledged_at=fold.acknowledged_at, resolved_at=aggregate.resolved_at,
+                opened_at=aggregate.opened_at, acknowledged_at=fold.acknowledged_at, responded_at=fold.responded_at,
+                response_due_at=fold.response_due, resolution_due_at=fold.resolution_due, next_due_at=fold.next_due,
+                at_risk_at=_at_risk(fold), resolved_at=aggregate.resolved_at,
                 updated_at=fold.updated_at, version=aggregate.version,
                 impact=incident.impact.value if incident else None, urgency=incident.urgency.value if incident else None,
                 recovered=incident.recovered if incident else None, approved=request.approved if request else None,
@@ -152,6 +165,16 @@ def dress(reader: Reader, folds: Sequence[TicketFold], at: int, *, past: bool, m
             )
         )
     return rows
+
+
+def _at_risk(fold: TicketFold) -> datetime | None:
+    """Since when the time that is left is the last quarter."""
+    next_due = fold.next_due
+    if next_due is None:
+        return None
+    began = fold.aggregate.opened_at if fold.responded_at is None else fold.began_at
+    assert began is not None
+    return next_due - (next_due - began) * AT_RISK
 
 
 def with_text(reader: Reader, row: TicketRow, position: int) -> TicketRow:

@@ -17,8 +17,10 @@ from engine.alert import AlertEpisodeEnded
 from engine.clock import micros
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
+from engine.target import Target, TargetsSet
 from engine.ticket import TicketLinked
 from projections.projection import Projection, Table, rows_in
+from projections.target_editions import Editions
 from projections.ticket_fold import CHANGING, COLUMNS, OPENINGS, TICKET_EVENTS, TicketFold
 
 MEMBERSHIP: Final[frozenset[type[Event]]] = frozenset(
@@ -68,6 +70,11 @@ CREATE TABLE tickets (
     touched         INTEGER NOT NULL,
     waiting_for     TEXT,
     acknowledged_at INTEGER,
+    responded_at    INTEGER,
+    began_at        INTEGER NOT NULL,
+    response_due    INTEGER NOT NULL,
+    resolution_due  INTEGER NOT NULL,
+    next_due        INTEGER,               -- of the two, the one that is next; NULL where it is done
     resolved_at     INTEGER,
     updated_at      INTEGER NOT NULL,
     version         INTEGER NOT NULL,
@@ -83,6 +90,8 @@ CREATE INDEX open_by_kind ON tickets (kind, ticket) WHERE open = 1;
 CREATE INDEX open_by_service ON tickets (service IS NULL, coalesce(service, ''), priority, opened_at, ticket) WHERE open = 1;
 -- The queue by last change.
 CREATE INDEX open_by_update ON tickets (updated_at, ticket) WHERE open = 1;
+-- The queue by time left.
+CREATE INDEX open_by_due ON tickets (next_due, ticket) WHERE open = 1;
 -- Lists of incidents and of requests, closed ones included.
 CREATE INDEX tickets_by_kind ON tickets (kind, ticket);
 -- Somebody's own tickets.
@@ -95,6 +104,7 @@ CREATE TABLE ticket_versions (
     priority   INTEGER NOT NULL,
     team       TEXT,
     assignee   BLOB,
+    next_due   INTEGER,
     PRIMARY KEY (ticket, valid_from)
 ) WITHOUT ROWID;
 -- Ended spans. The id is the position at which it ended: one event ends at most one.
@@ -107,6 +117,13 @@ CREATE TABLE queue_counts (
     taken    INTEGER NOT NULL,             -- whether somebody is assigned
     number   INTEGER NOT NULL,
     PRIMARY KEY (kind, priority, meaning, taken)
+) WITHOUT ROWID;
+CREATE TABLE target_editions (
+    position       INTEGER NOT NULL,       -- from here on
+    priority       TEXT    NOT NULL,
+    response       REAL    NOT NULL,       -- seconds
+    resolution     REAL    NOT NULL,
+    PRIMARY KEY (position, priority)
 ) WITHOUT ROWID;
 CREATE TABLE ticket_links (
     source   BLOB    NOT NULL,
@@ -139,7 +156,7 @@ CREATE TABLE queue_totals (
 
 _INSERT: Final = f"INSERT INTO tickets ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 # Three ways to change a row: SQLite rewrites every index that holds a column of the SET list, changed or not.
-_IN_QUEUE: Final = ("state", "meaning", "team", "assignee")                 # only the index in default order holds these
+_IN_QUEUE: Final = ("state", "meaning", "team", "assignee", "next_due")     # few indexes hold these
 _PLACE: Final = ("open", "priority", "span_from", *_IN_QUEUE)               # what gives it another place in the queue
 _STAYS: Final = [column for column in CHANGING if column not in _PLACE]
 
@@ -165,22 +182,47 @@ def rank(priority: int, opened_at: int) -> int:
 def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     streams: dict[UUID, list[Fact]] = {}
     membership: list[Fact] = []
+    editions = _editions(connection, facts)
     for fact in facts:
         if type(fact.event) in MEMBERSHIP:
             membership.append(fact)
+        elif type(fact.event) is TargetsSet:
+            continue
         else:
             streams.setdefault(fact.stream_id, []).append(fact)
     if streams:
-        _Changes(connection).take(streams)
+        _Changes(connection, editions).take(streams)
     if membership:
         _Members(connection).take(membership)
+
+
+def _editions(connection: sqlite3.Connection, facts: Sequence[Fact]) -> Editions:
+    """The tables of targets so far; those of this batch are kept."""
+    connection.executemany(
+        "INSERT INTO target_editions (position, priority, response, resolution) VALUES (?, ?, ?, ?)",
+        [
+            (fact.position, priority, target.response_seconds, target.resolution_seconds)
+            for fact in facts
+            if isinstance(fact.event, TargetsSet)
+            for priority, target in sorted(fact.event.table.items())
+        ],
+    )
+    tables: dict[int, dict[str, Target]] = {}
+    for position, priority, response, resolution in connection.execute(
+        "SELECT position, priority, response, resolution FROM target_editions ORDER BY position, priority"
+    ):
+        tables.setdefault(position, {})[priority] = Target(response_seconds=response, resolution_seconds=resolution)
+    editions = Editions()
+    for position, table in tables.items():
+        editions.add(position, table)
+    return editions
 
 
 class _Changes:
     """What a batch does to tickets, gathered and then written at once."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, editions: Editions) -> None:
+        self._connection, self._editions = connection, editions
         self._versions: list[tuple[Any, ...]] = []
         self._ended: list[tuple[int, ...]] = []
         self._links: list[tuple[Any, ...]] = []
@@ -225,9 +267,9 @@ class _Changes:
         for fact in facts:
             was_open, priority = (False, 0) if fold is None else (fold.is_open, fold.priority)
             if fold is None:
-                fold = TicketFold.opened(fact)
+                fold = TicketFold.opened(fact, self._editions.at(fact.position))
             else:
-                fold.apply(fact)
+                fold.apply(fact, self._editions.at(fact.position))
                 self._end_span(fold, was_open, priority, fact.position)
             after = _filtered(fold)
             if after != before:
@@ -258,8 +300,8 @@ class _Changes:
     def _write(self) -> None:
         connection = self._connection
         connection.executemany(
-            "INSERT INTO ticket_versions (ticket, valid_from, state, meaning, priority, team, assignee) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO ticket_versions (ticket, valid_from, state, meaning, priority, team, assignee, next_due) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             self._versions,
         )
         connection.executemany(
@@ -284,7 +326,8 @@ def _filtered(fold: TicketFold) -> tuple[Any, ...]:
     aggregate = fold.aggregate
     assignee = aggregate.assignee
     return (
-        aggregate.state_name, fold.meaning, fold.priority, aggregate.team, None if assignee is None else assignee.bytes
+        aggregate.state_name, fold.meaning, fold.priority, aggregate.team, None if assignee is None else assignee.bytes,
+        None if fold.next_due is None else micros(fold.next_due),
     )
 
 
@@ -404,11 +447,12 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=4,
+    version=5,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),
         Table("queue_index", "valid_to"),
+        Table("target_editions", "position, priority"),
         Table("queue_counts", "kind, priority, meaning, taken"),
         Table("ticket_links", "source, target, relation"),
         Table("ticket_alerts", "incident, joined"),
@@ -416,6 +460,6 @@ PROJECTION: Final = Projection(
         Table("queue_totals", "name"),
     ),
     ddl=_DDL,
-    events=TICKET_EVENTS | MEMBERSHIP,
+    events=TICKET_EVENTS | MEMBERSHIP | {TargetsSet},
     apply=_apply,
 )

@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, keeping, moving, notifying, serving, viewing
+from api.command import administration, keeping, moving, notifying, serving, targets, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ administration.register(app)
 keeping.register(app)
 moving.register(app)
 notifying.register(app)
+targets.register(app)
 
 
 def main() -> None:

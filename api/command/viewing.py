@@ -15,6 +15,7 @@ from rich.text import Text
 from api.command.measures import register as register_measures
 from api.command.opening import AsOfOption, DataOption, JsonOption, opened, viewed
 from api.command.output import print_json
+from api.console.time_left import time_left
 from api.house import House
 from api.reading import instant, page_of, plain
 from api.watch import LAST_POSITION, shown_fact
@@ -22,6 +23,7 @@ from engine.clock import micros
 from engine.errors import NotFound
 from projections import history_page, queue_page
 from projections.queue_page import QueueFilter
+from projections.ticket_row import TicketRow
 from projections.why import why as explain
 
 MOST_IN_A_TABLE = 500
@@ -35,15 +37,6 @@ def position_of(house: House, as_of: str | None) -> int | None:
     return None if as_of is None else house.store.position_at(micros(instant("--as-of", as_of)))
 
 
-def near(then: datetime, now: datetime) -> str:
-    """How long ago, in the two largest units."""
-    seconds = max(0, int((now - then).total_seconds()))
-    days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
-
-
 def queue(
     as_of: AsOfOption = None,
     json: JsonOption = False,
@@ -51,7 +44,7 @@ def queue(
     priority: Annotated[str | None, typer.Option(help="P1 to P5", show_default=False)] = None,
     service: Annotated[str | None, typer.Option(show_default=False)] = None,
     team: Annotated[str | None, typer.Option(show_default=False)] = None,
-    sort: Annotated[str, typer.Option(help="priority, newest, number, service or updated")] = queue_page.DEFAULT_SORT,
+    sort: Annotated[str, typer.Option(help="priority, due, newest, number, service or updated")] = queue_page.DEFAULT_SORT,
     cursor: Annotated[str | None, typer.Option(help="`next` of the page before", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, max=MOST_IN_A_TABLE)] = 50,
     data: DataOption = None,
@@ -69,19 +62,24 @@ def queue(
         out.print("Nothing waits for anybody. :bell:")
         return
     table = Table(box=box.SIMPLE_HEAD, title=f"Queue as of {now:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
-    for column in ("Number", "Prio", "What", "Service", "State", "With", "Open for"):
+    for column in ("Number", "Prio", "What", "Service", "State", "With", "Time left"):
         table.add_column(
-            column, no_wrap=column in ("Number", "Prio", "Open for"), overflow="fold", min_width=24 if column == "What" else None
+            column, no_wrap=column in ("Number", "Prio", "Time left"), overflow="fold", min_width=24 if column == "What" else None
         )
     for row in page.items:
         with_whom = row.assignee or row.team or "nobody"
         table.add_row(
             row.number, Text(row.priority, STYLES[row.priority]), Text(row.title), row.service or "", row.state.replace("_", " "),
-            Text(with_whom), near(row.opened_at, now),
+            Text(with_whom), _left(row, now),
         )
     out.print(table)
     if page.next:
         out.print(f"more: --cursor {page.next}")
+
+
+def _left(row: TicketRow, now: datetime) -> Text:
+    left = time_left(row, now)
+    return Text("") if left is None else Text(left.text, {"late": "bold red", "risk": "yellow", "ok": ""}[left.kind])
 
 
 def history(

@@ -15,6 +15,7 @@ from api.commands import KINDS
 from api.console import instants, words
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
+from api.console.time_left import time_left
 from api.door import directory_of
 from engine.clock import rfc3339
 from engine.errors import NotFound
@@ -120,6 +121,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
         codes=RESOLUTION_CODES, relations=LINKABLE, lasted=_lasted(row, around),
+        left=time_left(row, around.moment.instant or around.now),
     )
 
 

@@ -14,9 +14,10 @@ from api.console import instants, words
 from api.console.language import gettext as _
 from api.console.language import mark
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
+from api.console.time_left import TimeLeft, time_left
 from engine.errors import InvalidInput
 from projections.page import Page
-from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, queue, tickets
+from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, breached, queue, tickets
 from projections.ticket_row import TicketRow
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -27,6 +28,7 @@ ME: Final = "me"
 URGENT: Final = "P1-P2"
 SORTS: Final = {
     "priority": mark("Most urgent first"),
+    "due": mark("Least time left first"),
     "newest": mark("Newest first"),
     "updated": mark("Last changed first"),
     "number": mark("By number"),
@@ -65,6 +67,7 @@ class Row:
     team_href: str
     opened_at: datetime
     open_for: str
+    left: TimeLeft | None
     version: int
     may_acknowledge: bool
     done: bool
@@ -109,7 +112,7 @@ def shown_row(row: TicketRow, around: Frame) -> Row:
         service_href=around.with_query(service=row.service) if row.service else "", state=row.state,
         firing=row.alerts_firing > 0, assignee=row.assignee, team=row.team,
         team_href=around.with_query(team=row.team) if row.team else "", opened_at=row.opened_at,
-        open_for=instants.span(((ends or _seen_at(around)) - row.opened_at).total_seconds()), version=row.version,
+        open_for=instants.span(((ends or _seen_at(around)) - row.opened_at).total_seconds()), version=row.version, left=time_left(row, _seen_at(around)),
         may_acknowledge=row.acknowledged_at is None and row.meaning in ("new", "active"), done=ends is not None,
     )
 
@@ -190,12 +193,13 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         found = queue(reader, filters=filters, sort=sort, as_of=around.moment.position, cursor=cursor, limit=ROWS)
         if urgent:
             found = _urgent_of(found)
+        past_target = 0 if around.moment.past else breached(reader, around.now)
     narrowed = any(around.kept.get(name) for name in FILTERS)
     sorts = {name: text for name, text in SORTS.items() if not (name == "updated" and around.moment.past)}
     return render(
         request, "queue_rows.html" if request.query_params.get("fragment") == "rows" else "queue.html", frame=around,
-        rows=[shown_row(row, around) for row in found.items], glance=around.counts,
-        pills=_pills(around, filters, mine), narrowed=narrowed, sorts=sorts, sort=sort, first=cursor is None,
+        rows=[shown_row(row, around) for row in found.items], glance=around.counts, past_target=past_target,
+        late_href="/console?sort=due", pills=_pills(around, filters, mine), narrowed=narrowed, sorts=sorts, sort=sort, first=cursor is None,
         services=sorted({row.service for row in found.items if row.service}),
         teams=sorted({row.team for row in found.items if row.team}),
         next_href=around.with_query(cursor=found.next) if found.next else None, first_href=around.with_query(),
