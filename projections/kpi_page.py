@@ -136,6 +136,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         count: facts. A ticket that was resolved twice counts twice.
         tickets: distinct tickets among them.
         imported: how many of the facts an import told.
+        promised: how many of the facts had a target; `met`: of them, within it.
         query: for `kpi_tickets`: the tickets behind the number.
     """
 
@@ -148,6 +149,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     p90: float | None
     p95: float | None
     query: dict[str, str]
+    promised: int = 0
+    met: int = 0
+
+    @property
+    def attainment(self) -> float | None:
+        """The part that was within its target, 0 to 1; None where nothing was promised."""
+        return self.met / self.promised if self.promised else None
 
 
 class KpiGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,12 +272,15 @@ class _Sample:
     tickets: set[int] = field(default_factory=set)
     count: int = 0
     imported: int = 0
+    promised: int = 0
+    met: int = 0
 
     def figure(self, metric: str, query: dict[str, str]) -> Figure:
         ordered = sorted(self.durations)
         return Figure(
             metric=metric, count=self.count, tickets=len(self.tickets), imported=self.imported, mean=sum(ordered) / len(ordered) if ordered else None,
             median=percentile(ordered, 0.5), p90=percentile(ordered, 0.9), p95=percentile(ordered, 0.95), query=query,
+            promised=self.promised, met=self.met,
         )
 
 
@@ -298,7 +309,7 @@ def kpis(
     whole: dict[Metric, _Sample] = {}
     for metric in Metric:
         total = whole[metric] = _Sample()
-        for group, ticket, duration, instant, imported in _facts(reader, metric, window, filters, at, group_by):
+        for group, ticket, duration, instant, target, imported in _facts(reader, metric, window, filters, at, group_by):
             if edges:
                 group = bisect_right(edges, instant) - 1
             for sample in (total, samples.setdefault(group, {}).setdefault(metric, _Sample())) if group_by else (total,):
@@ -307,18 +318,21 @@ def kpis(
                 sample.tickets.add(ticket)
                 if duration is not None:
                     sample.durations.append(duration / 1_000_000)
+                    if target is not None:
+                        sample.promised += 1
+                        sample.met += duration <= target
     groups = _day_groups(samples, days, edges, window, filters) if days else _groups(reader, samples, group_by, window, filters)
     return KpiReport(total=_group(None, "", whole, window, filters), groups=groups, position=at)
 
 
 def _facts(
     reader: Reader, metric: Metric, window: Window, filters: KpiFilter, at: int, group_by: str | None
-) -> Iterator[tuple[Any, int, int | None, int, int]]:
-    """(group, ticket, duration, instant, imported) of the facts of a window."""
+) -> Iterator[tuple[Any, int, int | None, int, int | None, int]]:
+    """(group, ticket, duration, instant, target, imported) of the facts of a window."""
     group = "NULL" if group_by in (None, "day") else group_by
     for condition, instant, values in _parts(reader, window, at):
         sql = (
-            f"SELECT {group}, ticket, duration, {instant}, imported FROM kpi_facts "
+            f"SELECT {group}, ticket, duration, {instant}, target, imported FROM kpi_facts "
             f"WHERE metric = {metric.value} AND {condition}{filters.where()}"
         )
         yield from reader.iterate(sql, {**values, **filters.values()})

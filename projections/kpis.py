@@ -15,7 +15,9 @@ from engine.clock import micros
 from engine.delivery import DeliveryReceived
 from engine.event import Event, Fact
 from engine.incident import Incident, IncidentImpactSet, IncidentImported, IncidentOpened, IncidentResolved
+from engine.priority import Priority
 from engine.request import RequestDeclined, RequestFulfilled, RequestImported, RequestSubmitted, ServiceRequest
+from engine.target import TargetsSet
 from engine.ticket import (
     MEANINGS,
     OPEN,
@@ -31,8 +33,11 @@ from engine.ticket import (
     TicketReopened,
     TicketTriaged,
 )
-from projections.projection import Projection, Table, rows_in
+from projections import target_editions
+from projections.projection import Projection, rows_in
+from projections.projection import Table as ViewTable
 from projections.response import agent_of, responds
+from projections.target_editions import Editions, Table, kept_editions
 from projections.ticket_fold import OPENINGS, TICKET_EVENTS
 
 HOUR: Final = 3_600_000_000  # µs
@@ -67,7 +72,9 @@ CREATE TABLE kpi_tickets (
     opened_at    INTEGER NOT NULL,
     began_at     INTEGER NOT NULL,         -- of the present episode: opened, or last reopened
     acknowledged INTEGER NOT NULL,
-    responded    INTEGER NOT NULL
+    responded    INTEGER NOT NULL,
+    response     INTEGER,                  -- promised, in µs; NULL: of an imported ticket nothing was
+    resolution   INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE kpi_facts (
     metric      INTEGER NOT NULL,
@@ -84,6 +91,7 @@ CREATE TABLE kpi_facts (
     channel     TEXT    NOT NULL,
     alert       BLOB,                      -- that an incident was opened for
     open_after  INTEGER,                   -- how many tickets were in the queue then, imported facts left out
+    target      INTEGER,                   -- the duration that was promised, in µs
     imported    INTEGER NOT NULL,          -- told by an import: it counts when it happened, whatever the basis
     PRIMARY KEY (metric, position)         -- a window of recorded time is a range of positions
 ) WITHOUT ROWID;
@@ -102,11 +110,11 @@ CREATE TABLE kpi_totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT
 
 FACT_COLUMNS: Final = (
     "metric", "position", "ticket", "occurred_at", "recorded_at", "duration", "kind", "priority", "service", "team", "agent",
-    "channel", "alert", "open_after", "imported",
+    "channel", "alert", "open_after", "target", "imported",
 )
 _STATE_COLUMNS: Final = (
     "id", "ticket", "kind", "priority", "service", "team", "channel", "requester", "opened_at", "began_at", "acknowledged",
-    "responded",
+    "responded", "response", "resolution",
 )
 
 
@@ -119,7 +127,7 @@ class _State:
         self.id: bytes
         (
             self.id, self.ticket, self.kind, self.priority, self.service, self.team, self.channel, self.requester,
-            self.opened_at, self.began_at, self.acknowledged, self.responded,
+            self.opened_at, self.began_at, self.acknowledged, self.responded, self.response, self.resolution,
         ) = row
 
     @classmethod
@@ -131,8 +139,13 @@ class _State:
         requester = None if event.requester is None else event.requester.bytes
         return cls((
             fact.stream_id.bytes, fact.position, kind, int(event.priority[1]), event.service, event.team, event.channel,
-            requester, opened_at, opened_at, False, False,
+            requester, opened_at, opened_at, False, False, None, None,
         ))
+
+    def promise(self, table: Table) -> None:
+        """What a table of targets promises for its priority."""
+        target = table[Priority(f"P{self.priority}")]
+        self.response, self.resolution = round(target.response_seconds * 1e6), round(target.resolution_seconds * 1e6)
 
     def row(self) -> tuple[Any, ...]:
         return tuple(getattr(self, column) for column in _STATE_COLUMNS)
@@ -141,7 +154,8 @@ class _State:
 class _Batch:
     """Facts gathered from a batch of events."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, editions: Editions) -> None:
+        self._editions = editions
         row = connection.execute("SELECT number FROM kpi_totals WHERE name = 'open'").fetchone()
         self.open: int = row[0] if row else 0
         self.facts: list[tuple[Any, ...]] = []
@@ -163,6 +177,7 @@ class _Batch:
 
     def _open(self, state: _State, fact: Fact) -> None:
         self.open += 1
+        state.promise(self._editions.at(fact.position))
         alert = fact.event.alert if isinstance(fact.event, IncidentOpened) else None
         self._add(Metric.OPENED, state, fact, occurred_at=state.opened_at, alert=None if alert is None else alert.bytes, moves=True)
 
@@ -197,17 +212,19 @@ class _Batch:
             self._add(Metric.ACKNOWLEDGED, state, fact, since=state.opened_at, agent=agent)
         if not state.responded and responds(event, by_agent=by_agent):
             state.responded = True
-            self._add(Metric.RESPONDED, state, fact, since=state.opened_at, agent=agent)
+            self._add(Metric.RESPONDED, state, fact, since=state.opened_at, agent=agent, target=state.response)
         match event:
             case IncidentResolved():
                 self.open -= 1
                 self._add(
-                    Metric.RESOLVED, state, fact, occurred_at=micros(event.resolved_at), since=state.began_at, agent=agent, moves=True
+                    Metric.RESOLVED, state, fact, occurred_at=micros(event.resolved_at), since=state.began_at, agent=agent, moves=True,
+                    target=state.resolution,
                 )
             case RequestFulfilled():
                 self.open -= 1
                 self._add(
-                    Metric.RESOLVED, state, fact, occurred_at=micros(event.fulfilled_at), since=state.began_at, agent=agent, moves=True
+                    Metric.RESOLVED, state, fact, occurred_at=micros(event.fulfilled_at), since=state.began_at, agent=agent, moves=True,
+                    target=state.resolution,
                 )
             case TicketCancelled() | RequestDeclined():
                 self.open -= 1
@@ -215,16 +232,24 @@ class _Batch:
             case TicketReopened():
                 self.open += 1
                 state.began_at = now
+                state.promise(self._editions.at(fact.position))
                 self._add(Metric.REOPENED, state, fact, agent=agent, moves=True)
             case TicketAssigned():
                 state.team = event.team
             case TicketEscalated():
                 state.team = event.team if event.team is not None else state.team
             case TicketPrioritySet() | IncidentImpactSet():
-                state.priority = int(event.priority[1])
+                self._prioritise(state, event.priority, fact.position)
             case TicketTriaged():
                 state.team = event.team or state.team
-                state.priority = int(event.priority[1]) if event.priority else state.priority
+                if event.priority is not None:
+                    self._prioritise(state, event.priority, fact.position)
+
+    def _prioritise(self, state: _State, priority: Priority, position: int) -> None:
+        """Another priority is another promise; the same one keeps it."""
+        if state.priority != int(priority[1]):
+            state.priority = int(priority[1])
+            state.promise(self._editions.at(position))
 
     def _states(self, facts: Sequence[Fact]) -> dict[bytes, _State]:
         opened = {fact.stream_id for fact in facts if type(fact.event) in OPENINGS}
@@ -243,6 +268,7 @@ class _Batch:
         agent: bytes | None = None,
         alert: bytes | None = None,
         moves: bool = False,
+        target: int | None = None,
         imported: bool = False,
     ) -> None:
         """`moves`: it changes how many tickets are in the queue."""
@@ -251,7 +277,8 @@ class _Batch:
         duration = None if since is None else max(0, occurred_at - since)
         self.facts.append((
             metric.value, fact.position, state.ticket, occurred_at, recorded_at, duration, state.kind, state.priority,
-            state.service, state.team, agent, state.channel, alert, self.open if moves else None, imported,
+            state.service, state.team, agent, state.channel, alert, self.open if moves else None, target,
+            imported,
         ))
 
     def _write(self, states: dict[bytes, _State]) -> None:
@@ -259,7 +286,8 @@ class _Batch:
         self._connection.executemany(
             f"INSERT INTO kpi_tickets ({', '.join(_STATE_COLUMNS)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET "
             "priority = excluded.priority, team = excluded.team, began_at = excluded.began_at, "
-            "acknowledged = excluded.acknowledged, responded = excluded.responded",
+            "acknowledged = excluded.acknowledged, responded = excluded.responded, response = excluded.response, "
+            "resolution = excluded.resolution",
             [state.row() for state in states.values()],
         )
         self._connection.executemany(
@@ -277,9 +305,10 @@ def _agent(fact: Fact) -> bytes | None:
 
 
 def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
-    tickets = [fact for fact in facts if type(fact.event) is not DeliveryReceived]
+    editions = kept_editions(connection, "kpi_target_editions", facts)
+    tickets = [fact for fact in facts if type(fact.event) not in (DeliveryReceived, TargetsSet)]
     if tickets:
-        _Batch(connection).take(tickets)
+        _Batch(connection, editions).take(tickets)
     hours: Counter[tuple[int, bytes, str]] = Counter()
     for fact in facts:
         event = fact.event
@@ -296,14 +325,15 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 PROJECTION: Final = Projection(
     name="kpis",
-    version=3,
+    version=4,
     tables=(
-        Table("kpi_tickets", "id"),
-        Table("kpi_facts", "metric, position"),
-        Table("kpi_hours", "hour, alert, source"),
-        Table("kpi_totals", "name"),
+        ViewTable("kpi_tickets", "id"),
+        ViewTable("kpi_facts", "metric, position"),
+        ViewTable("kpi_hours", "hour, alert, source"),
+        ViewTable("kpi_totals", "name"),
+        ViewTable("kpi_target_editions", target_editions.KEY),
     ),
-    ddl=_DDL,
-    events=TICKET_EVENTS | {DeliveryReceived},
+    ddl=_DDL + target_editions.DDL.format(table="kpi_target_editions"),
+    events=TICKET_EVENTS | {DeliveryReceived, TargetsSet},
     apply=_apply,
 )

@@ -17,10 +17,11 @@ from engine.alert import AlertEpisodeEnded
 from engine.clock import micros
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
 from engine.event import Event, Fact
-from engine.target import Target, TargetsSet
+from engine.target import TargetsSet
 from engine.ticket import TicketLinked
+from projections import target_editions
 from projections.projection import Projection, Table, rows_in
-from projections.target_editions import Editions
+from projections.target_editions import Editions, kept_editions
 from projections.ticket_fold import CHANGING, COLUMNS, OPENINGS, TICKET_EVENTS, TicketFold
 
 MEMBERSHIP: Final[frozenset[type[Event]]] = frozenset(
@@ -118,13 +119,6 @@ CREATE TABLE queue_counts (
     number   INTEGER NOT NULL,
     PRIMARY KEY (kind, priority, meaning, taken)
 ) WITHOUT ROWID;
-CREATE TABLE target_editions (
-    position       INTEGER NOT NULL,       -- from here on
-    priority       TEXT    NOT NULL,
-    response       REAL    NOT NULL,       -- seconds
-    resolution     REAL    NOT NULL,
-    PRIMARY KEY (position, priority)
-) WITHOUT ROWID;
 CREATE TABLE ticket_links (
     source   BLOB    NOT NULL,
     target   BLOB    NOT NULL,
@@ -182,7 +176,7 @@ def rank(priority: int, opened_at: int) -> int:
 def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     streams: dict[UUID, list[Fact]] = {}
     membership: list[Fact] = []
-    editions = _editions(connection, facts)
+    editions = kept_editions(connection, "target_editions", facts)
     for fact in facts:
         if type(fact.event) in MEMBERSHIP:
             membership.append(fact)
@@ -194,28 +188,6 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         _Changes(connection, editions).take(streams)
     if membership:
         _Members(connection).take(membership)
-
-
-def _editions(connection: sqlite3.Connection, facts: Sequence[Fact]) -> Editions:
-    """The tables of targets so far; those of this batch are kept."""
-    connection.executemany(
-        "INSERT INTO target_editions (position, priority, response, resolution) VALUES (?, ?, ?, ?)",
-        [
-            (fact.position, priority, target.response_seconds, target.resolution_seconds)
-            for fact in facts
-            if isinstance(fact.event, TargetsSet)
-            for priority, target in sorted(fact.event.table.items())
-        ],
-    )
-    tables: dict[int, dict[str, Target]] = {}
-    for position, priority, response, resolution in connection.execute(
-        "SELECT position, priority, response, resolution FROM target_editions ORDER BY position, priority"
-    ):
-        tables.setdefault(position, {})[priority] = Target(response_seconds=response, resolution_seconds=resolution)
-    editions = Editions()
-    for position, table in tables.items():
-        editions.add(position, table)
-    return editions
 
 
 class _Changes:
@@ -452,14 +424,14 @@ PROJECTION: Final = Projection(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),
         Table("queue_index", "valid_to"),
-        Table("target_editions", "position, priority"),
+        Table("target_editions", target_editions.KEY),
         Table("queue_counts", "kind, priority, meaning, taken"),
         Table("ticket_links", "source, target, relation"),
         Table("ticket_alerts", "incident, joined"),
         Table("ticket_alert_counts", "incident, position"),
         Table("queue_totals", "name"),
     ),
-    ddl=_DDL,
+    ddl=_DDL + target_editions.DDL.format(table="target_editions"),
     events=TICKET_EVENTS | MEMBERSHIP | {TargetsSet},
     apply=_apply,
 )

@@ -64,13 +64,19 @@ def register(app: typer.Typer) -> None:
 def _figures(title: str, groups: list[KpiGroup], by: str | None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column((by or "").capitalize(), no_wrap=True)
-    for column in ("Opened", "Resolved", "Reopened", "Acknowledge p50 / p90", "Respond p50 / p90", "Restore p50 / p90"):
+    for column in ("Opened", "Resolved", "Reopened", "Acknowledge p50 / p90", "Respond p50 / p90", "Restore p50 / p90", "In time"):
         table.add_column(column, justify="right", overflow="fold")
     for group in groups:
         label = "all" if group.key is None else group.label or "none"
         counts = (str(group.opened.count), str(group.resolved.count), str(group.reopened.count))
-        table.add_row(label, *counts, *(_spread(figure) for figure in (group.acknowledged, group.responded, group.resolved)))
+        table.add_row(label, *counts, *(_spread(figure) for figure in (group.acknowledged, group.responded, group.resolved)), _in_time(group))
     return table
+
+
+def _in_time(group: KpiGroup) -> str:
+    """Answered / resolved within target."""
+    shares = [figure.attainment for figure in (group.responded, group.resolved)]
+    return "" if shares == [None, None] else " / ".join("–" if share is None else f"{share:.0%}" for share in shares)
 
 
 def _backlog(rows: list[Backlog]) -> Table:

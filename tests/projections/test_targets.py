@@ -12,6 +12,7 @@ from engine.ledger import Ledger, Unit, Work
 from engine.priority import Level, Priority
 from engine.target import DEFAULT_TARGETS, TARGETS, Target, Targets
 from engine.ticket import Visibility
+from projections.kpi_page import Window, kpis
 from projections.queue_page import breached, queue, ticket
 from projections.runner import Runner
 from projections.ticket_row import TicketRow
@@ -121,3 +122,23 @@ def test_the_queue_sorts_by_time_left_now_and_as_of_then(desk: Desk, clock: Simu
         assert [row.number for row in queue(reader, sort="due", cursor=first.next, limit=1).items] == [low.number]
     assert desk.row(high, then).responded_at is None
     assert desk.row(high, last).responded_at is not None
+
+
+def test_attainment_counts_each_answer_and_each_resolution_against_its_own_promise(desk: Desk, clock: SimulatedClock) -> None:
+    early, late, again = desk.open(Level.HIGH), desk.open(Level.HIGH), desk.open(Level.HIGH)
+    clock.advance(600)
+    desk.act(early, "comment", text="we are on it", visibility=Visibility.PUBLIC, author=None)
+    clock.advance(3 * 3600)
+    for incident in (early, late, again):
+        desk.act(incident, "resolve", code="solved", solution="restarted", now=clock.now())
+    clock.advance(86_400)
+    desk.act(again, "reopen", reason="again")
+    clock.advance(5 * 3600)
+    desk.act(again, "resolve", code="solved", solution="replaced", now=clock.now())
+    desk.runner.catch_up()
+    window = Window(start=clock.now() - timedelta(days=3), end=clock.now() + timedelta(seconds=1))
+    with desk.runner.views.reader() as reader:
+        total = kpis(reader, window).total
+    assert (total.responded.promised, total.responded.met) == (3, 1)
+    assert (total.resolved.promised, total.resolved.met) == (4, 3)
+    assert total.resolved.attainment == 0.75
