@@ -43,6 +43,7 @@ from engine.ticket import required
 READERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.AUDITOR, Role.ADMIN})
 WORKERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.ADMIN})
 ADMINS: Final = frozenset({Role.ADMIN})
+LEADERS: Final = frozenset({Role.LEAD, Role.ADMIN})
 AUDITORS: Final = frozenset({Role.AUDITOR, Role.ADMIN})
 SENDERS: Final = frozenset({Role.MONITOR, Role.ADMIN})
 PEOPLE: Final = frozenset({Role.REQUESTER, *READERS})

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.errors import Refused
+from engine.errors import InvalidInput
 from engine.rulebook import Decision, NoticeRule, RulebookPublished, Template, faults
 
 SHIPPED: Final = Path(__file__).parent / "shipped_rules.toml"
@@ -39,7 +39,7 @@ class Fault:
         return f"line {self.line}, column {self.column}: {where}expected {self.expected}"
 
 
-class FaultyRulebook(Refused):
+class FaultyRulebook(InvalidInput):
     """A rulebook cannot be put in force; nothing of it was.
 
     Attributes:
@@ -48,7 +48,11 @@ class FaultyRulebook(Refused):
 
     def __init__(self, found: list[Fault]) -> None:
         self.faults = sorted(found, key=lambda fault: (fault.line, fault.column))
-        super().__init__("; ".join(str(fault) for fault in self.faults[:20]))
+        first = self.faults[0]
+        super().__init__(first.path or f"line {first.line}, column {first.column}", first.expected)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
 
 
 def read_rulebook(text: str) -> RulebookPublished:

@@ -1,7 +1,6 @@
 """`tocsin targets`: the table of what is promised for each priority."""
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich import box
@@ -11,6 +10,7 @@ from rich.table import Table
 from api.command.opening import DataOption, JsonOption, opened
 from api.command.output import print_json
 from api.console.instants import length
+from api.lengths import seconds_of
 from engine.errors import InvalidInput
 from engine.ledger import Unit, Work
 from engine.priority import Priority
@@ -19,8 +19,6 @@ from engine.target import TARGETS, Target, Targets
 out = Console()
 targets = typer.Typer(no_args_is_help=True, help="By when tickets are to be answered and resolved, by priority.")
 
-_UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_LENGTH: Final = re.compile(r"(\d{1,7})\s*(s|min|m|h|d)")
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +62,8 @@ def change(
         known = work.load(Targets, TARGETS)
         old = known.table[chosen]
         new = Target(
-            response_seconds=old.response_seconds if response is None else seconds("response", response),
-            resolution_seconds=old.resolution_seconds if resolution is None else seconds("resolution", resolution),
+            response_seconds=old.response_seconds if response is None else seconds_of("response", response),
+            resolution_seconds=old.resolution_seconds if resolution is None else seconds_of("resolution", resolution),
         )
         known.set({**known.table, chosen: new})
         return known.version
@@ -73,15 +71,3 @@ def change(
     with opened(data, must_exist=True) as house:
         version = house.ledger.run(Unit(decide, actor="tocsin"))
     out.print(f"the table is in force as version {version}")
-
-
-def seconds(field: str, text: str) -> float:
-    """A length such as `15m`, `4h` or `2d`.
-
-    Raises:
-        InvalidInput: it is none.
-    """
-    found = _LENGTH.fullmatch(text.strip().lower())
-    if found is None:
-        raise InvalidInput(field, "a length such as 15m, 4h or 2d")
-    return float(int(found[1]) * _UNITS[found[2]])

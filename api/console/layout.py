@@ -138,6 +138,7 @@ class Frame:
         second = [self._item("measures", _("Measures"), "/console/measures"), self._item("changes", _("Changes"), "/console/changes")]
         second.append(self._item("notices", _("Notices"), "/console/notices"))
         groups = [("", first), (_("Understand"), second)]
+        groups.append((_("Set up"), [self._item("rules", _("Rules"), "/console/rules")]))
         if self.principal.role in AUDITORS:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
         return groups
