@@ -6,9 +6,9 @@ Load generator, server and database share this machine's cores, so figures are t
 import argparse
 import sys
 
-from benchmarks import intake, ledger, pages, views
+from benchmarks import intake, ledger, pages, search, views
 
-MEASUREMENTS = {"ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run}
+MEASUREMENTS = {"ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "search": search.run}
 
 
 def main() -> None:

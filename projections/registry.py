@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import alerts, changes, deliveries, history, kpis, people, sources, work_queue
+from projections import alerts, changes, deliveries, history, kpis, people, search, sources, work_queue
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -14,4 +14,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     changes.PROJECTION,
     sources.PROJECTION,
     kpis.PROJECTION,
+    search.PROJECTION,
 )
