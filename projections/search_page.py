@@ -9,7 +9,7 @@ are weighed, which are all of them wherever somebody looks for something in part
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,10 +18,10 @@ import msgspec
 
 from engine.clock import from_micros, micros
 from engine.errors import InvalidInput
-from engine.ticket import MEANINGS, Meaning
+from engine.ticket import MEANINGS, OPEN, Meaning
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import batched
-from projections.queue_page import rows_of
+from projections.queue_page import AS_THEN, rows_of
 from projections.search import INDEXED
 from projections.ticket_row import TicketRow
 from projections.views import Reader
@@ -59,20 +59,28 @@ _DAY: Final = 86_400_000_000
 # Characters of a snippet, and the texts that it may be taken from; what a list shows beside is not among them.
 SNIPPET: Final = 180
 TOLD: Final = ("description", "solution", "public", "internal", "alerts", "hosts", "fields", "item", "other_numbers")
+# Of these, what was there from the beginning.
+OPENING: Final = ("description", "fields", "item")
 _WORD: Final = re.compile(r"[^\W_]+")
 
 # Tickets like another: by so many of its rarest words, each of which at most so many tickets have.
 MOST_TERMS: Final = 8
 MOST_OF_A_TERM: Final = 500
 MOST_WORDS_LOOKED_UP: Final = 48
-MOST_ALIKE_WEIGHED: Final = 4_000
+MOST_ALIKE_WEIGHED: Final = 2_000
 MOST_COMPARED: Final = 40
 LEAST_LIKENESS: Final = 0.3
 # What a rule wrote into the solution helps nobody who looks for one.
 AUTOMATIC_WORTH: Final = 0.6
+LABEL_WORTH: Final = 0.3
 LONGEST_EXCERPT: Final = 280
 _ALIKE: Final = ("title", "service", "hosts", "alerts", "item")
+_IN_ALIKE: Final = f"{{{' '.join(_ALIKE)}}}"
 _SOLVED: Final = f"t.meaning IN ('{Meaning.RESOLVED.value}', '{Meaning.CLOSED.value}')"
+_SOLVED_OF: Final = (
+    "FROM search_index AS f CROSS JOIN search_documents AS d ON d.ticket = f.rowid CROSS JOIN tickets AS t ON t.ticket = f.rowid "
+    "WHERE f.search_index MATCH :match AND f.rowid <= :at AND f.rowid <> :ticket AND d.solved <= :at AND {then} ORDER BY f.rowid DESC"
+)
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
@@ -99,7 +107,7 @@ class Alike(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         code: of its resolution; `fulfilled` for a request.
         solution: its beginning, at most 280 characters; empty where nothing was said.
-        likeness: share of the weight of this ticket's rarest words that stand there too, from 0 to 1.
+        likeness: share of this ticket's words that stand there too, the rarer ones weighing more; from 0 to 1.
     """
 
     number: str
@@ -217,8 +225,9 @@ def _field(name: str, value: str) -> str | None:
 
 def _tokens(text: str) -> list[str]:
     """The words of a text, much as the index has them: letters and digits, without marks, small."""
-    folded = "".join(character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
-    return re.findall(r"[^\W_]+", folded.lower())
+    if not text.isascii():
+        text = "".join(character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
+    return _WORD.findall(text.lower())
 
 
 def _quoted(text: str) -> str:
@@ -227,16 +236,17 @@ def _quoted(text: str) -> str:
 
 @dataclass(slots=True)
 class _Plan:
-    """An expression of the index and conditions on tickets."""
+    """An expression of the index, and conditions on tickets (`t`, and `v` as they were)."""
 
     match: str | None = None
     without: str | None = None
+    versions: str = ""
     where: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def _plan(looked_for: Asked, columns: Sequence[str]) -> _Plan:
-    plan = _Plan()
+def _plan(looked_for: Asked, columns: Sequence[str], *, past: bool) -> _Plan:
+    plan = _Plan(versions=AS_THEN.format(ticket="t.ticket") if past else "")
     terms = []
     for place, word in enumerate(looked_for.words):
         last = place == len(looked_for.words) - 1
@@ -260,19 +270,20 @@ def _plan(looked_for: Asked, columns: Sequence[str]) -> _Plan:
 
 def _condition(plan: _Plan, name: str, value: str, key: str) -> str:
     """What a field asks of a ticket, in SQL."""
+    row = "v" if plan.versions else "t"
     if name == "state" and value == _OPEN:
-        return "t.open = 1"
+        return f"{row}.meaning IN ({', '.join(repr(meaning.value) for meaning in sorted(OPEN))})" if plan.versions else "t.open = 1"
     if name == "priority":
         plan.values[key] = int(value[1])
-        return f"t.priority = :{key}"
+        return f"{row}.priority = :{key}"
     plan.values[key] = value
     if name == "state":
-        return f"(t.state = :{key} OR t.meaning = :{key})"
-    return f"t.team = :{key} COLLATE NOCASE" if name == "team" else f"t.kind = :{key}"
+        return f"({row}.state = :{key} OR {row}.meaning = :{key})"
+    return f"{row}.team = :{key} COLLATE NOCASE" if name == "team" else f"t.kind = :{key}"
 
 
 def search(
-    reader: Reader, looked_for: Asked, *, internal: bool = True, cursor: str | None = None, limit: int = 25
+    reader: Reader, looked_for: Asked, *, internal: bool = True, as_of: int | None = None, cursor: str | None = None, limit: int = 25
 ) -> Page[Found]:
     """Tickets that fit, the best first; none where nothing was asked.
 
@@ -281,33 +292,36 @@ def search(
 
     Args:
         internal: whether words that stay inside are looked at and shown.
+        as_of: a log position: only tickets that were opened by then, as they stood then. The words that find them are those
+            that are known now; of these only what was said when they were opened is shown.
 
     Raises:
         InvalidInput: bad cursor or limit.
     """
     limit = checked_limit(limit)
     key = from_cursor(cursor, "search", (int, int))
-    newest, skipped = key or (reader.position, 0)
+    at = reader.at(as_of)
+    newest, skipped = key or (at, 0)
     if skipped < 0:
         raise InvalidInput("cursor", "the `next` of a page of this list")
     columns = INDEXED if internal else tuple(name for name in INDEXED if name != "internal")
-    plan = _plan(looked_for, columns)
+    plan = _plan(looked_for, columns, past=at < reader.position)
+    plan.values["at"], newest = at, min(newest, at)
     tickets = [] if looked_for.nothing else _ranked(reader, plan, newest)
     exact = _numbered(reader, looked_for, newest)
     tickets = [*exact, *(ticket for ticket in tickets if ticket not in exact)]
     shown = tickets[skipped : skipped + limit]
-    snippets = _snippets(reader, looked_for, shown, columns)
+    snippets = _snippets(reader, looked_for, shown, OPENING if at < reader.position else columns)
     items = [
-        Found(ticket=row, snippet=snippets.get(ticket, []))
-        for ticket, row in zip(shown, rows_of(reader, shown, reader.position), strict=True)
+        Found(ticket=row, snippet=snippets.get(ticket, [])) for ticket, row in zip(shown, rows_of(reader, shown, at), strict=True)
     ]
     more = to_cursor("search", [newest, skipped + limit]) if len(tickets) > skipped + limit else None
-    return Page(items=items, next=more, position=reader.position)
+    return Page(items=items, next=more, position=at)
 
 
-def numbered(reader: Reader, looked_for: Asked) -> str | None:
+def numbered(reader: Reader, looked_for: Asked, *, as_of: int | None = None) -> str | None:
     """The number of the ticket that was asked for by its number, or by one that it has elsewhere; None where there is none."""
-    found = _numbered(reader, looked_for, reader.position)
+    found = _numbered(reader, looked_for, reader.at(as_of))
     row = reader.row("SELECT number FROM tickets WHERE ticket = :ticket", {"ticket": found[0]}) if len(found) == 1 else None
     return None if row is None else str(row[0])
 
@@ -335,7 +349,7 @@ def _ranked(reader: Reader, plan: _Plan, newest: int) -> list[int]:
         if plan.without is not None:
             where += " AND t.ticket NOT IN (SELECT rowid FROM search_index WHERE search_index MATCH :without)"
         found = reader.rows(
-            f"SELECT t.ticket FROM tickets AS t WHERE t.ticket <= :newest{where} ORDER BY t.ticket DESC LIMIT :most", values
+            f"SELECT t.ticket FROM tickets AS t {plan.versions} WHERE t.ticket <= :newest{where} ORDER BY t.ticket DESC LIMIT :most", values
         )
         return [row[0] for row in found]
     if plan.without is not None:
@@ -343,7 +357,7 @@ def _ranked(reader: Reader, plan: _Plan, newest: int) -> list[int]:
     # The index gives its rows newest first without sorting, and weighs only those that pass.
     found = reader.rows(
         f"SELECT f.rowid, bm25(search_index, {_WEIGHTS}), t.open, t.opened_at FROM search_index AS f "
-        "CROSS JOIN tickets AS t ON t.ticket = f.rowid "
+        f"CROSS JOIN tickets AS t ON t.ticket = f.rowid {plan.versions} "
         f"WHERE f.search_index MATCH :match AND f.rowid <= :newest{where} ORDER BY f.rowid DESC LIMIT :most",
         values,
     )
@@ -444,69 +458,93 @@ def similar(reader: Reader, number: str, *, as_of: int | None = None, limit: int
     if mine is None:
         return None
     ticket, title, *rest = mine
-    terms = _rarest(reader, title, rest)
-    if not terms:
+    often = _often(reader, title, rest)
+    if not often:
         return []
-    rare = [term for term, often in terms.items() if often <= MOST_OF_A_TERM]
-    expression = " OR ".join(_quoted(term) for term in rare)
-    same_title = " AND ".join(_quoted(term) for term in dict.fromkeys(_tokens(title)))
-    if same_title:
-        expression = f"{expression} OR ({same_title})" if expression else same_title
+    candidates = dict.fromkeys([*_sharing(reader, often, ticket, at), *_called_the_same(reader, title, ticket, at)])
+    said = {token for name, text in zip(_ALIKE, (title, *rest), strict=True) if name != "alerts" for token in _tokens(text)}
+    return _alike(reader, list(candidates), _weights(often, said), at, limit)
+
+
+def _sharing(reader: Reader, often: Mapping[str, int], ticket: int, at: int) -> list[int]:
+    """Solved tickets with any of the rarest words, by bm25."""
+    rarest = sorted(often.items(), key=lambda pair: pair[1])[:MOST_TERMS]
+    rare = [_quoted(word) for word, number in rarest if number <= MOST_OF_A_TERM]
+    if not rare:
+        return []
     found = reader.rows(
-        f"SELECT f.rowid, bm25(search_index, {_WEIGHTS}), d.automatic FROM search_index AS f "
-        "CROSS JOIN search_documents AS d ON d.ticket = f.rowid CROSS JOIN tickets AS t ON t.ticket = f.rowid "
-        "WHERE f.search_index MATCH :match AND f.rowid <= :at AND f.rowid <> :ticket AND d.solved <= :at AND "
-        f"{'1' if at < reader.position else _SOLVED} ORDER BY f.rowid DESC LIMIT :most",
-        {"match": f"{{{' '.join(_ALIKE)}}} : ({expression})", "at": at, "ticket": ticket, "most": MOST_ALIKE_WEIGHED},
+        f"SELECT f.rowid, bm25(search_index, {_WEIGHTS}) AS weight {_SOLVED_OF.format(then=_then_or_now(reader, at))} LIMIT :most",
+        {"match": f"{_IN_ALIKE} : ({' OR '.join(rare)})", "at": at, "ticket": ticket, "most": MOST_ALIKE_WEIGHED},
     )
-    found.sort(key=lambda row: (row[1] * (AUTOMATIC_WORTH if row[2] else 1.0), -row[0]))
-    return _alike(reader, [row[0] for row in found[:MOST_COMPARED]], _weights(terms), at, limit)
+    found.sort(key=lambda row: (row[1], -row[0]))
+    return [row[0] for row in found[:MOST_COMPARED]]
 
 
-def _rarest(reader: Reader, title: str, texts: Sequence[str]) -> dict[str, int]:
-    """Words of a ticket that other tickets have too, the rarest first: how many have it, counted no further than needed."""
+def _called_the_same(reader: Reader, title: str, ticket: int, at: int) -> list[int]:
+    """The newest solved tickets whose titles hold all words of this title, however common those are.
+
+    They are not weighed: bm25 looks a common word up in every ticket that has it.
+    """
+    words = [_quoted(token) for token in dict.fromkeys(_tokens(title))]
+    if not words:
+        return []
+    found = reader.rows(
+        f"SELECT f.rowid {_SOLVED_OF.format(then=_then_or_now(reader, at))} LIMIT :most",
+        {"match": f"title : ({' AND '.join(words)})", "at": at, "ticket": ticket, "most": MOST_COMPARED},
+    )
+    return [row[0] for row in found]
+
+
+def _then_or_now(reader: Reader, at: int) -> str:
+    return "1" if at < reader.position else _SOLVED
+
+
+def _often(reader: Reader, title: str, texts: Sequence[str]) -> dict[str, int]:
+    """Words of a ticket that others have too, and how many tickets have each, counted no further than needed."""
     words = list(dict.fromkeys(token for text in (title, *texts) for token in _tokens(text) if len(token) > 1))
     often = {}
     for word in words[:MOST_WORDS_LOOKED_UP]:
         row = reader.row(
             "SELECT count(*) FROM (SELECT 1 FROM search_index WHERE search_index MATCH :match LIMIT :most)",
-            {"match": f"{{{' '.join(_ALIKE)}}} : {_quoted(word)}", "most": MOST_OF_A_TERM + 1},
+            {"match": f"{_IN_ALIKE} : {_quoted(word)}", "most": MOST_OF_A_TERM + 1},
         )
         if row is not None and row[0] > 1:
             often[word] = row[0]
-    return dict(sorted(often.items(), key=lambda pair: pair[1])[:MOST_TERMS])
+    return often
 
 
-def _weights(terms: Mapping[str, int]) -> dict[str, float]:
-    """How much a word says: the rarer, the more."""
-    return {term: math.log(1 + 2 * MOST_OF_A_TERM / often) for term, often in terms.items()}
+def _weights(often: Mapping[str, int], said: Collection[str]) -> dict[str, float]:
+    """How much a word says: the rarer, the more; and less where only a label says it."""
+    return {
+        word: math.log(1 + 2 * MOST_OF_A_TERM / number) * (1.0 if word in said else LABEL_WORTH) for word, number in often.items()
+    }
 
 
 def _alike(reader: Reader, tickets: Sequence[int], weights: Mapping[str, float], at: int, limit: int) -> list[Alike]:
+    """The most alike among these that were solved at a position, the newer first among equals."""
     marks = ", ".join("?" * len(tickets))
     columns = ", ".join(f"d.{name}" for name in _ALIKE)
     rows = {
         row[0]: row
         for row in reader.rows(
             "SELECT d.ticket, d.number, t.kind, d.title, t.state, t.meaning, t.service, d.solved_at, d.code, d.solution, "
-            f"{columns} FROM search_documents AS d JOIN tickets AS t ON t.ticket = d.ticket WHERE d.ticket IN ({marks})",
+            f"d.automatic, {columns} FROM search_documents AS d JOIN tickets AS t ON t.ticket = d.ticket WHERE d.ticket IN ({marks})",
             list(tickets),
         )
     }
     total, offered = sum(weights.values()), []
-    for ticket in tickets:
-        _, number, kind, title, state, meaning, service, solved_at, code, solution, *texts = rows[ticket]
+    for ticket in sorted(tickets, reverse=True):
+        _, number, kind, title, state, meaning, service, solved_at, code, solution, automatic, *texts = rows[ticket]
         if at < reader.position:
             state, meaning = _then(reader, ticket, at)
         likeness = sum(weights[term] for term in weights.keys() & {token for text in texts for token in _tokens(text)}) / total
         if meaning in (Meaning.RESOLVED, Meaning.CLOSED) and likeness >= LEAST_LIKENESS:
-            offered.append(Alike(
+            offered.append((likeness * (AUTOMATIC_WORTH if automatic else 1.0), Alike(
                 number=number, kind=kind, title=title, state=state, service=service, resolved_at=from_micros(solved_at), code=code,
                 solution=_cut(solution, LONGEST_EXCERPT), likeness=round(likeness, 3),
-            ))
-        if len(offered) == limit:
-            break
-    return offered
+            )))
+    offered.sort(key=lambda pair: -pair[0])
+    return [alike for _, alike in offered[:limit]]
 
 
 def _then(reader: Reader, ticket: int, at: int) -> tuple[str, str]:

@@ -42,6 +42,7 @@ CODES: Final[Mapping[str, str]] = {
     "duplicate": mark("duplicate of another"),
     "no_fault": mark("no fault found"),
     "no_longer_reported": mark("no longer reported"),
+    "fulfilled": mark("fulfilled"),
 }
 RELATIONS: Final[Mapping[str, str]] = {
     "related": mark("related to"),

@@ -304,6 +304,23 @@ def test_a_long_conversation_is_kept_up_to_its_bound(world: World, runner: Runne
     whole(runner._file.connection)
 
 
+def test_a_search_of_the_past_shows_what_was_there_as_it_stood_and_nothing_that_was_said_later(world: World, runner: Runner) -> None:
+    number = world.incident("Printer jammed", team="Shop")
+    then = world.head
+    world.act(number, "comment", text="The printer's fuser, it turned out.", visibility=Visibility.INTERNAL, author=None)
+    world.act(number, "assign", team="Net", assignee=None)
+    world.act(number, "resolve", code="solved", solution="Exchanged the printer's fuser.")
+    world.incident("Printer jammed again")
+    runner.catch_up()
+    with runner.views.reader() as reader:
+        for text in ("printer", "printer state:open team:shop state:new", "team:shop", "printer -state:resolved"):
+            page = search(reader, asked(text), as_of=then)
+            assert [(item.ticket.number, item.ticket.state, item.ticket.team) for item in page.items] == [(number, "new", "Shop")], text
+            assert "fuser" not in str(page.items)
+        assert search(reader, asked("printer state:resolved"), as_of=then).items == []
+        assert numbered(reader, asked("INC-2"), as_of=then) is None
+
+
 # -- erasure -----------------------------------------------------------------------------------------------------------
 
 
