@@ -23,10 +23,12 @@ class Table:
 
     Attributes:
         key: its identifying columns, comma separated: the order in which a live and a rebuilt one are compared.
+        compared: False for an index that is made of its neighbours and has no order of its own.
     """
 
     name: str
     key: str
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

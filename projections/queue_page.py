@@ -32,7 +32,8 @@ MOST_BREACHED: Final = 1_000
 # More rows than this in one range of rank are not worth sorting for one page.
 MOST_IN_A_RANGE: Final = 400
 
-_NOW_VERSION: Final = (
+# Joins the version of a ticket that was in force at a position.
+AS_THEN: Final = (
     "JOIN ticket_versions AS v ON v.ticket = {ticket} AND v.valid_from = (SELECT max(w.valid_from) FROM ticket_versions AS w "
     "WHERE w.ticket = {ticket} AND w.valid_from <= :at)"
 )
@@ -117,6 +118,7 @@ class OpenTicket(NamedTuple):
     service: str | None
     team: str | None
     assignee: bytes | None
+    meaning: str
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,7 +308,7 @@ def _still_open(reader: Reader, filters: QueueFilter, at: int, key: tuple[Any, .
     """(priority, opened_at, ticket) of present spans that had begun by then, in this order."""
     versions, where = "", ""
     if filters.changing("v", priority=False):
-        versions = _NOW_VERSION.format(ticket="t.ticket")
+        versions = AS_THEN.format(ticket="t.ticket")
         where = filters.changing("v", priority=False)
     values = {**filters.values(), "at": at}
     if key is not None:
@@ -327,7 +329,7 @@ def _ended(reader: Reader, filters: QueueFilter, at: int, key: tuple[Any, ...] |
     if filters.fixed("t"):
         joins, where = "JOIN tickets AS t ON t.ticket = q.ticket ", filters.fixed("t")
     if filters.changing("v", priority=False):
-        joins += _NOW_VERSION.format(ticket="q.ticket")
+        joins += AS_THEN.format(ticket="q.ticket")
         where += filters.changing("v", priority=False)
     sql = (
         f"SELECT q.priority, q.opened_at, q.ticket FROM queue_index AS q {joins} "
@@ -397,7 +399,7 @@ def tickets(
     past = at != reader.position
     versions, changing = "", filters.changing("t")
     if past and changing:
-        versions, changing = _NOW_VERSION.format(ticket="t.ticket"), filters.changing("v")
+        versions, changing = AS_THEN.format(ticket="t.ticket"), filters.changing("v")
     after, direction = ("<", "DESC") if sort == "newest" else (">", "ASC")
     values = {**filters.values(), "at": at, "count": limit + 1, "k0": key[0] if key else 0}
     where = f" AND t.ticket {after} :k0" if key else ""
@@ -413,7 +415,7 @@ def tickets(
 
 def open_tickets(reader: Reader, filters: QueueFilter, at: int) -> Iterator[OpenTicket]:
     """Every ticket in the queue at a position, in no order; as many as were open then."""
-    columns = "t.ticket, t.opened_at, t.kind, {priority}, t.service, {v}.team, {v}.assignee"
+    columns = "t.ticket, t.opened_at, t.kind, {priority}, t.service, {v}.team, {v}.assignee, {v}.meaning"
     if at == reader.position:
         sql = (
             f"SELECT {columns.format(priority='t.priority', v='t')} FROM tickets AS t INDEXED BY open_by_priority "
@@ -421,7 +423,7 @@ def open_tickets(reader: Reader, filters: QueueFilter, at: int) -> Iterator[Open
         )
         yield from map(OpenTicket._make, reader.iterate(sql, filters.values()))
         return
-    version = _NOW_VERSION.format(ticket="t.ticket")
+    version = AS_THEN.format(ticket="t.ticket")
     columns = columns.format(priority="v.priority", v="v")
     values = {**filters.values(), "at": at, "bucket": at >> POSITION_SHIFT}
     where = f"{filters.fixed('t')}{filters.changing('v')}"

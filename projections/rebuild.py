@@ -138,7 +138,7 @@ def _copy(path: Path, target: Path) -> None:
 def compare(live: Reader, rebuilt: ViewFile, projections: Sequence[Projection]) -> Difference | None:
     """The first difference between a live snapshot and a view built anew up to the same position, row by row."""
     for projection in projections:
-        for table in projection.tables:
+        for table in (table for table in projection.tables if table.compared):
             difference = _compare(projection.name, table, live, rebuilt.connection)
             if difference is not None:
                 return difference

@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, keeping, moving, notifying, serving, targets, viewing
+from api.command import administration, finding, keeping, moving, notifying, serving, targets, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 serving.register(app)
 viewing.register(app)
+finding.register(app)
 administration.register(app)
 keeping.register(app)
 moving.register(app)

@@ -18,10 +18,12 @@ from api.console import (
     measures,
     notices,
     rules,
+    search,
     session,
     ticket,
     why,
     work_queue,
+    workload,
 )
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, go_to, mount_static, reading
@@ -29,7 +31,9 @@ from engine.errors import NotFound
 
 __all__ = ["mount_static", "router"]
 
-PAGES: Final = (session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices)
+PAGES: Final = (
+    session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
+)
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)
 for page in PAGES:

@@ -84,18 +84,23 @@ async def act(request: Request, number: str, command: str, principal: Annotated[
         content |= {name: None for name in shape.model_fields if name in form and name not in content}
     try:
         body = parsed(shape, content)
-        position = await _carry_out(request, principal, row, form.get("version"), carry_out, body)
+        position = await carry_out_command(request, principal, row, form.get("version"), carry_out, body)
     except (InvalidInput, IllegalTransition, StaleVersion, NotAllowed) as error:
         obstacle = _obstacle(command, error, form, shape)
-        await _reached(request, house_of(request).ledger.last_position)
+        await reached(request, house_of(request).ledger.last_position)
         return await asyncio.to_thread(ticket_page, request, principal, number, obstacle)
-    await _reached(request, position)
+    await reached(request, position)
     return go_to(_told(local_path(form.get("next"), f"/console/tickets/{row.number}"), command, row.number))
 
 
-async def _carry_out(
+async def carry_out_command(
     request: Request, principal: Principal, row: TicketRow, seen: str | None, carry_out: Command, body: Body
 ) -> int:
+    """Run a command on a ticket that a person saw at a version; the position after it.
+
+    Raises:
+        InvalidInput, IllegalTransition, StaleVersion, NotAllowed: nothing was recorded.
+    """
     if seen is None or not seen.isascii() or not seen.isdigit():
         raise InvalidInput("version", _("the version that the form was made from"))
     linked = await linked_by(request, body)
@@ -124,7 +129,7 @@ def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: 
     return Obstacle(command, _("“%s” is not allowed") % name, str(error), 403, typed)
 
 
-async def _reached(request: Request, position: int) -> None:
+async def reached(request: Request, position: int) -> None:
     """Wait for the views, so that the reader sees what was done; a slow view only means that they see it a little later."""
     runner: Runner = request.app.state.runner
     await runner.reached(position, WAIT_SECONDS)

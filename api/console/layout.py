@@ -113,6 +113,10 @@ class Frame:
         return self.principal.role in WORKERS and not self.moment.past
 
     @property
+    def may_search(self) -> bool:
+        return self.principal.role in READERS
+
+    @property
     def csrf_token(self) -> str:
         return masked(self.principal.csrf)
 
@@ -135,8 +139,10 @@ class Frame:
             self._item("alerts", _("Alerts"), "/console/alerts", firing),
             self._item("deliveries", _("Deliveries"), "/console/deliveries"),
         ]
-        second = [self._item("measures", _("Measures"), "/console/measures"), self._item("changes", _("Changes"), "/console/changes")]
-        second.append(self._item("notices", _("Notices"), "/console/notices"))
+        second = [
+            self._item("workload", _("Workload"), "/console/workload"), self._item("measures", _("Measures"), "/console/measures"),
+            self._item("changes", _("Changes"), "/console/changes"), self._item("notices", _("Notices"), "/console/notices"),
+        ]
         groups = [("", first), (_("Understand"), second)]
         groups.append((_("Set up"), [self._item("rules", _("Rules"), "/console/rules")]))
         if self.principal.role in AUDITORS:

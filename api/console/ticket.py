@@ -27,6 +27,7 @@ from projections.changes import changes_before
 from projections.history_page import HistoryItem, history
 from projections.people import teams as known_teams
 from projections.queue_page import ticket
+from projections.search_page import similar
 from projections.ticket_row import TicketRow
 from projections.views import Reader
 
@@ -41,6 +42,7 @@ MOST_EVENTS: Final = 2_000
 MOST_ALERTS: Final = 10
 CHANGES_HOURS: Final = 4.0
 MOST_CHANGES: Final = 5
+MOST_ALIKE: Final = 3
 MOST_PEOPLE: Final = 300
 SLIDER: Final = 1_000
 # People may relate tickets by hand in these ways; the successor is correlation's word.
@@ -108,6 +110,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         members = alerts(reader, filters=AlertFilter(incident=number), as_of=around.moment.position, limit=MOST_ALERTS).items
         changed = changes_before(reader, row.opened_at, hours=CHANGES_HOURS, service=row.service, as_of=around.moment.position)
         teams = known_teams(reader)
+        alike = similar(reader, number, as_of=around.moment.position, limit=MOST_ALIKE) or []
     # A refusal names facts by type and time; their sentences stand in the history.
     told = {(item.type, item.recorded_at): item for item in events}
     changed_since = [(at, told.get((kind, at)), kind) for kind, at in obstacle.changes] if obstacle else []
@@ -120,7 +123,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         complete=complete, alerts=members, changes=[(change, _before(change.occurred_at, row.opened_at)) for change in changed[:MOST_CHANGES]],
         legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
-        codes=RESOLUTION_CODES, relations=LINKABLE, lasted=_lasted(row, around),
+        codes=RESOLUTION_CODES, relations=LINKABLE, alike=alike, lasted=_lasted(row, around),
         left=time_left(row, around.moment.instant or around.now),
     )
 

@@ -44,6 +44,7 @@ CODES: Final[Mapping[str, str]] = {
     "no_longer_reported": mark("no longer reported"),
     "answered_by_document": mark("answered by a document"),
     "restart": mark("restart"),
+    "fulfilled": mark("fulfilled"),
 }
 RELATIONS: Final[Mapping[str, str]] = {
     "related": mark("related to"),

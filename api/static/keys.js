@@ -1,6 +1,6 @@
 // Keys, where they help: j and k through lists, letters for actions, g and a letter for places, ? for all of them.
 
-const places = { q: "/console", m: "/console?assignee=me", a: "/console/alerts", d: "/console/deliveries", r: "/console/requests", k: "/console/measures" };
+const places = { q: "/console", m: "/console?assignee=me", a: "/console/alerts", d: "/console/deliveries", r: "/console/requests", k: "/console/measures", l: "/console/workload" };
 let waiting = false;
 
 export function startKeys() {
@@ -35,6 +35,7 @@ function onKey(event) {
   }
   if (key === "g") waiting = true;
   else if (key === "?") open("keys");
+  else if (key === "/" && document.getElementById("find")) document.getElementById("find").select();
   else if (key === "j" || key === "k") move(key === "j" ? 1 : -1);
   else if (key === "u" && !document.querySelector("[data-rows]")) location.assign(carried("/console"));
   else if (key === "." && document.querySelector("[data-rows]")) location.assign(carried(location.pathname));

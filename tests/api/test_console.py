@@ -204,6 +204,7 @@ PAGES = {
     "/console": READERS, "/console/requests": READERS, "/console/incidents": READERS, "/console/alerts": READERS,
     "/console/deliveries": READERS, "/console/changes": READERS, "/console/measures": READERS,
     "/console/measures/tickets": READERS, "/console/log": AUDITORS, "/console/nowhere": READERS,
+    "/console/search": READERS, "/console/workload": READERS,
 }
 
 

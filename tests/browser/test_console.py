@@ -305,6 +305,41 @@ def test_the_queue_as_of_an_instant_is_reached_from_its_bar(desk: Watched, serve
     expect(page.get_by_text("You are looking at")).to_have_count(0)
 
 
+def test_the_search_box_is_a_key_away_and_its_page_is_worked_by_keys(desk: Watched, server: Server) -> None:
+    number = server.ring("Quasar feed is late", service="Astronomy")
+    page = desk.page("/console/measures")
+    box = page.get_by_role("searchbox", name="Search all tickets")
+    expect(page.locator(".find kbd")).to_be_visible()
+    page.keyboard.press("/")
+    expect(box).to_be_focused()
+    expect(box).to_have_value("")
+    page.keyboard.type("quasar fe")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{server.address}/console/search?q=quasar+fe")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Found for quasar fe")
+    expect(page.locator(f"#{number} mark").first).to_have_text("Quasar")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Quasar feed is late")
+    page.keyboard.press("/")
+    page.keyboard.type(number.lower())
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{server.address}/console/tickets/{number}")
+
+
+def test_tickets_are_handed_over_from_the_workload(desk: Watched, server: Server) -> None:
+    number = server.ring("To be handed over", service="Hand over")
+    page = desk.page("/console/workload")
+    page.get_by_role("link", name="Give out tickets of nobody").click()
+    row = page.get_by_role("listitem").filter(has_text=number)
+    row.get_by_role("checkbox").check()
+    page.get_by_label("To", exact=True).fill("luis")
+    page.get_by_role("button", name="Assign the chosen").click()
+    expect(page.get_by_role("status").filter(has_text="1 ticket is handed over to luis.")).to_be_visible()
+    page.get_by_role("link", name=re.compile("Luis Marín, open")).click()
+    expect(page.locator(f"#{number}")).to_contain_text("To be handed over")
+
+
 def test_without_scripts_everything_but_live_and_the_slider_works(server: Server, browser: Browser, signed_in: Any) -> None:
     number = server.ring("No scripts", service="Plain")
     context = browser.new_context(base_url=server.address, storage_state=signed_in, java_script_enabled=False)
@@ -343,6 +378,7 @@ def test_the_measures_are_drawn_and_their_marks_open_tickets(desk: Watched, serv
 PATHS = [
     "/console", "/console?as_of=2026-01-01T02:14", "/console/alerts", "/console/deliveries", "/console/requests",
     "/console/changes", "/console/measures", "/console/measures?days=90", "/console/sign-in", "/console/nowhere",
+    "/console/search?q=is", "/console/workload?of=nobody",
 ]
 
 
@@ -367,7 +403,7 @@ def test_every_text_has_contrast_enough(server: Server, browser: Browser, signed
     number = server.ring("Contrast", service="Contrast")
     context = browser.new_context(base_url=server.address, storage_state=signed_in, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
-    for path in ["/console", f"/console/tickets/{number}", "/console/measures", "/console/alerts", "/console?as_of=2026-01-01T02:14"]:
+    for path in ["/console", f"/console/tickets/{number}", "/console/measures", "/console/alerts", "/console?as_of=2026-01-01T02:14", "/console/search?q=is", "/console/workload?of=nobody"]:
         page.goto(path)
         poor = page.evaluate(CONTRAST)
         assert poor == [], f"{path} {poor[:5]}"
