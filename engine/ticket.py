@@ -210,6 +210,9 @@ class TicketLinked(Event, frozen=True):
     by_hand: bool = True
 
 
+LONGEST_NAME: Final = 200
+
+
 def required(field: str, value: str | None, expected: str) -> str:
     """`value` without outer blanks.
 
@@ -219,6 +222,18 @@ def required(field: str, value: str | None, expected: str) -> str:
     text = (value or "").strip()
     if not text:
         raise InvalidInput(field, expected)
+    return text
+
+
+def plain_name(field: str, value: str | None, expected: str) -> str:
+    """A name that people read: `value` without outer blanks.
+
+    Raises:
+        InvalidInput: empty, longer than 200 characters, or with characters that can't be seen.
+    """
+    text = required(field, value, expected)
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise InvalidInput(field, f"{expected}: at most {LONGEST_NAME} characters, all of them visible")
     return text
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import alerts, changes, deliveries, history, kpis, outbox, people, sources, work_queue
+from projections import alerts, changes, deliveries, history, kpis, organisation, outbox, people, sources, work_queue
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -15,4 +15,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     sources.PROJECTION,
     kpis.PROJECTION,
     outbox.PROJECTION,
+    organisation.PROJECTION,
 )

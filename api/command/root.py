@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, notifying, serving, viewing
+from api.command import administration, notifying, organisation, serving, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ serving.register(app)
 viewing.register(app)
 administration.register(app)
 notifying.register(app)
+organisation.register(app)
 
 
 def main() -> None:
