@@ -152,9 +152,10 @@ PROJECTION: Final = Projection(
     apply=_apply,
 )
 
+# The plus keeps the name from being compared as a column of text, which the index of an expression is not.
 _SELECT: Final = (
     "SELECT s.name, s.owner_team, s.tier, s.description, s.version, "
-    "(SELECT count(*) FROM tickets WHERE open = 1 AND (service IS NULL) = 0 AND coalesce(service, '') = s.name), "
+    "(SELECT count(*) FROM tickets WHERE open = 1 AND (service IS NULL) = 0 AND coalesce(service, '') = +s.name), "
     "coalesce(n.alerts, 0), coalesce(n.tickets, 0), n.last_at FROM services AS s LEFT JOIN service_names AS n ON n.name = s.name"
 )
 
