@@ -115,10 +115,5 @@ def people(
     return Page(items=items, next=more, position=reader.position)
 
 
-def teams(reader: Reader) -> list[str]:
-    """Teams that people belong to, by name."""
-    return [row[0] for row in reader.rows("SELECT DISTINCT team FROM people WHERE team IS NOT NULL ORDER BY team")]
-
-
 def _row(row: tuple[bytes, str, str | None, str | None]) -> PersonRow:
     return PersonRow(id=UUID(bytes=row[0]), name=row[1], team=row[2], role=row[3])

@@ -140,6 +140,8 @@ class Frame:
         groups = [("", first), (_("Understand"), second)]
         if self.principal.role in AUDITORS:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
+        set_up = [self._item("services", _("Services"), "/console/services"), self._item("teams", _("Teams"), "/console/teams")]
+        groups.append((_("Set up"), [*set_up, self._item("people", _("People"), "/console/people")]))
         return groups
 
     def _item(self, name: str, label: str, href: str, count: str = "") -> NavItem:
@@ -177,7 +179,7 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
         InvalidInput: it is asked for an instant that is none.
     """
     found = Frame(request, principal, house_of(request).clock.now(), request.url.path, here=here)
-    found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "token") and value}
+    found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "done", "token") and value}
     found.moment = request.state.moment = _moment(request, reader, found.now)
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
     who = person(reader, principal.person) if principal.person else None
