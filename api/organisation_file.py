@@ -17,7 +17,7 @@ from engine.errors import InvalidInput, Refused
 from engine.ledger import Ledger, Unit, Work
 
 # One unit of work holds the committer for a second or so.
-MOST_ROWS: Final = 20_000
+MOST_ROWS: Final = 5_000
 MOST_BYTES: Final = 8 * 1024 * 1024
 FAULT: Final = "fault"
 

@@ -21,6 +21,9 @@ from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
 
+# Of a service that everything needs, a page shows the first ones.
+MOST_NEEDED_BY: Final = 20
+
 _DDL: Final = """
 CREATE TABLE services (
     name        TEXT    PRIMARY KEY,
@@ -60,7 +63,8 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tier: how much hangs on it, from 1 (everything) to 4.
-        depends_on: what it needs; `needed_by`: what needs it; names of services.
+        depends_on: what it needs, names of services.
+        needed_by: what needs it, the first of them by name; `needed_by_total` of them.
         last_at: when an alert or a ticket last named it; None: never.
     """
 
@@ -70,6 +74,7 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     depends_on: list[str]
     needed_by: list[str]
+    needed_by_total: int
     open_tickets: int
     alerts: int
     tickets: int
@@ -160,6 +165,9 @@ _SELECT: Final = (
 )
 
 
+_NEEDED_BY: Final = "SELECT service FROM service_needs WHERE needs = :name ORDER BY service LIMIT :limit"
+
+
 def services(reader: Reader, *, owner: str | None = None, cursor: str | None = None, limit: int = 50) -> Page[ServiceRow]:
     """Registered services, by name.
 
@@ -184,16 +192,18 @@ def service(reader: Reader, name: str) -> ServiceRow | None:
 def _rows(reader: Reader, rows: list[tuple[Any, ...]]) -> list[ServiceRow]:
     names = [row[0] for row in rows]
     needs: dict[str, list[tuple[int, str]]] = {}
-    hangs: dict[str, list[str]] = {}
     for name, needed, place in _in(reader, "SELECT service, needs, place FROM service_needs WHERE service IN ({keys})", names):
         needs.setdefault(name, []).append((place, needed))
-    for needed, name in _in(reader, "SELECT needs, service FROM service_needs WHERE needs IN ({keys})", names):
-        hangs.setdefault(needed, []).append(name)
+    hangs = {
+        name: [row[0] for row in reader.rows(_NEEDED_BY, {"name": name, "limit": MOST_NEEDED_BY})] for name in names
+    }
+    totals = dict(_in(reader, "SELECT needs, count(*) FROM service_needs WHERE needs IN ({keys}) GROUP BY needs", names))
     return [
         ServiceRow(
             name=row[0], owner_team=row[1], tier=row[2], description=row[3], version=row[4], open_tickets=row[5], alerts=row[6],
             tickets=row[7], last_at=None if row[8] is None else from_micros(row[8]),
-            depends_on=[needed for _, needed in sorted(needs.get(row[0], ()))], needed_by=sorted(hangs.get(row[0], ())),
+            depends_on=[needed for _, needed in sorted(needs.get(row[0], ()))], needed_by=hangs[row[0]],
+            needed_by_total=totals.get(row[0], 0),
         )
         for row in rows
     ]

@@ -163,6 +163,12 @@ def test_a_fault_is_named_by_line_and_column(files: Any, text: bytes, line: int,
     assert not report.applied
 
 
+def test_a_file_that_would_hold_others_up_too_long_is_refused(files: Any) -> None:
+    report = files("team", "name\n" + "".join(f"T{number}\n" for number in range(5_001)))
+    assert not report.applied
+    assert [(row.line, row.expected) for row in report.faults] == [(5_002, "at most 5,000 rows; cut the file into several")]
+
+
 def test_columns_in_any_order_with_a_mark_and_either_separator_mean_the_same(files: Any) -> None:
     assert what(files("team", "\ufefflevel;NAME\r\n3;Web\r\n")) == ["new"]
     assert what(files("team", "name,level\nWeb,3\n")) == ["as it is"]

@@ -56,6 +56,17 @@ def test_what_it_counts_is_the_same_in_any_batches(world: World, runner: Runner)
     assert runner.verify() is None
 
 
+def test_of_much_that_needs_a_service_the_first_are_named_and_all_counted(world: World, runner: Runner) -> None:
+    service(world, "db")
+    for number in range(25):
+        service(world, f"s{number:02}", "db")
+    runner.catch_up()
+    with runner.views.reader() as reader:
+        found = organisation.service(reader, "db")
+    assert found is not None
+    assert (found.needed_by, found.needed_by_total) == ([f"s{number:02}" for number in range(organisation.MOST_NEEDED_BY)], 25)
+
+
 def test_teams_come_by_level_with_what_is_theirs(world: World, runner: Runner) -> None:
     world.person("Nora", "Web")
     world.person("Luis", "Kernel")
