@@ -343,6 +343,7 @@ def test_the_measures_are_drawn_and_their_marks_open_tickets(desk: Watched, serv
 PATHS = [
     "/console", "/console?as_of=2026-01-01T02:14", "/console/alerts", "/console/deliveries", "/console/requests",
     "/console/changes", "/console/measures", "/console/measures?days=90", "/console/sign-in", "/console/nowhere",
+    "/console/services", "/console/teams", "/console/people",
 ]
 
 
