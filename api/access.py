@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -38,12 +38,12 @@ from engine.person import (
 )
 from engine.source import Source
 from engine.store import Account, Credential, Store
-from engine.ticket import required
+from engine.ticket import plain_name, required
 
 READERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.AUDITOR, Role.ADMIN})
 WORKERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.ADMIN})
 ADMINS: Final = frozenset({Role.ADMIN})
-LEADERS: Final = frozenset({Role.LEAD, Role.ADMIN})
+MANAGERS: Final = frozenset({Role.LEAD, Role.ADMIN})
 AUDITORS: Final = frozenset({Role.AUDITOR, Role.ADMIN})
 SENDERS: Final = frozenset({Role.MONITOR, Role.ADMIN})
 PEOPLE: Final = frozenset({Role.REQUESTER, *READERS})
@@ -227,6 +227,94 @@ class Directory:
 
         return self._ledger.run(Unit(decide, actor=actor))
 
+    def put_person(
+        self, work: Work, values: Mapping[str, str | None], taken: dict[bytes, UUID | None], *, password: str | None = None
+    ) -> tuple[UUID, str]:
+        """Register or change the person of a login, within a unit of work.
+
+        Args:
+            values: `login`, and what is said of `name`, `role`, `email`, `team`; what is left out stays as it is.
+            taken: handles that this unit gave to somebody or took away (None); kept by this.
+            password: of a new account, hashed; without it nobody signs in until one is set.
+
+        Returns:
+            Who it is, and `new`, `changed` or `as it is`.
+
+        Raises:
+            InvalidInput: names the member: no login, an address that somebody else has, no name or role of a new person.
+        """
+        login = plain_name("login", values.get("login"), "a short name to sign in with").lower()
+        address = mail_address(values["email"]) if "email" in values else None
+        by_login, reached = self._holder(work, taken, self.handle(login)), self.handle(address) if address else None
+        holder = self._holder(work, taken, reached) if reached else None
+        found = by_login or (holder if holder and work.load(Person, holder).role is None else None)
+        record = work.load(Person, found) if found else work.fresh(Person, work.new_id())
+        if holder is not None and holder != record.id:
+            raise InvalidInput("email", "an address that nobody else has")
+        account = work.store.account_of(record.id.bytes) if record.role else None
+        if record.role is not None and (account is None or account.login != login):
+            raise InvalidInput("login", "a login that is nobody else's address")
+        name = plain_name("name", values.get("name") or record.name, "the person's name")
+        before, role_before = record.email, record.role
+        role = _role(values.get("role") or role_before or "")
+        if role is Role.MONITOR:
+            raise InvalidInput("role", "a role of people: requester, agent, lead, auditor or admin")
+        team = _team(values["team"]) if "team" in values else record.team
+        email = address if "email" in values else before
+        known = record.exists
+        facts = [record.change(name=name, email=email, team=team) if known else record.register(name=name, email=email, team=team)]
+        if account is None:
+            facts.append(record.record(AccountOpened(role=role)))
+            if by_login is None:
+                self._give(work, taken, self.handle(login), record.id)
+        elif role is not role_before:
+            facts.append(record.record(RoleChanged(role=role)))
+        old = self.handle(before) if before and before != email else None
+        if old not in (None, reached, self.handle(login)) and self._holder(work, taken, old) == record.id:
+            self._give(work, taken, old, None)
+        if reached is not None and self._holder(work, taken, reached) is None:
+            self._give(work, taken, reached, record.id)
+        kept = Account(record.id.bytes, login, account.password if account else password, role.value)
+        if kept != account:
+            work.after.append(lambda store: store.set_account(kept))
+        if not any(facts):
+            return record.id, "as it is"
+        return record.id, "changed" if account is not None else "new"
+
+    def _holder(self, work: Work, taken: Mapping[bytes, UUID | None], handle: bytes) -> UUID | None:
+        if handle in taken:
+            return taken[handle]
+        found = work.store.pending_person(handle)
+        return UUID(bytes=found) if found else None
+
+    def _give(self, work: Work, taken: dict[bytes, UUID | None], handle: bytes, person: UUID | None) -> None:
+        taken[handle] = person
+        if person is None:
+            work.after.append(lambda store: store.drop_handle(handle))
+        else:
+            work.after.append(lambda store: store.set_handle(handle, person.bytes))
+
+    def change_person(self, login: str, *, actor: str = "tocsin", **values: str | None) -> str:
+        """Change what is known of somebody with an account: `name`, `email`, `team`, `role`; what is left out stays.
+
+        Raises:
+            NotFound: no such account.
+            InvalidInput: as `put_person`.
+        """
+        if self._ledger.store.account(self.handle(login)) is None:
+            raise NotFound("account", login)
+        return self._ledger.run(Unit(lambda work: self.put_person(work, {**values, "login": login}, {})[1], actor=actor))
+
+    def hashed(self, password: str) -> str:
+        """What is kept of a new password; 0.1 s of work.
+
+        Raises:
+            InvalidInput: it is too short.
+        """
+        if len(password) < SHORTEST_PASSWORD:
+            raise InvalidInput("password", f"at least {SHORTEST_PASSWORD} characters")
+        return self._hasher.hash(password)
+
     def change_password(self, login: str, password: str, *, actor: str = "tocsin") -> None:
         """Set a new password.
 
@@ -345,6 +433,18 @@ class Directory:
         except (VerificationError, InvalidHashError):
             return False
         return hashed is not None
+
+
+def mail_address(text: str | None) -> str | None:
+    """An address without outer blanks; None where there is none. Raises: InvalidInput."""
+    text = (text or "").strip()
+    if text and (len(text) > 254 or not text.isprintable() or " " in text or "@" not in text.strip("@")):
+        raise InvalidInput("email", "an address such as nora@example.org")
+    return text or None
+
+
+def _team(text: str | None) -> str | None:
+    return plain_name("team", text, "the name of a team") if text and text.strip() else None
 
 
 def _role(name: str) -> Role:

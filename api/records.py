@@ -33,7 +33,7 @@ from engine.ledger import Unit, Work
 from engine.person import AccessDay, BodyRead, Role
 from engine.ticket import Ticket
 from monitors.json_body import read_json
-from projections import alert_page, changes, delivery_page, people, queue_page, sources
+from projections import alert_page, changes, delivery_page, queue_page, sources
 from projections.page import Page
 from projections.queue_page import QueueFilter
 from projections.ticket_row import TicketRow
@@ -475,20 +475,3 @@ async def get_source(request: Request, _: Reads, name: str) -> Response:
     if row is None:
         raise NotFound("source", name)
     return answer(plain(row))
-
-
-@router.get("/users", summary="People who may sign in")
-async def list_users(request: Request, _: Reads) -> Response:
-    logins = await asyncio.to_thread(house_of(request).store.accounts)
-
-    def ask(reader: Reader, _: int | None) -> dict[UUID, str]:
-        return people.names(reader, [UUID(bytes=account.person) for account in logins])
-
-    names = await read(request, ask)
-    items = [
-        {"id": str(UUID(bytes=account.person)), "login": account.login, "name": names.get(UUID(bytes=account.person)), "role": account.role}
-        for account in logins
-    ]
-    return answer({"items": items, "next": None, "position": request.app.state.runner.position})
-
-

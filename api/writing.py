@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
+from urllib.parse import quote
 
 import msgspec
 from fastapi import Request
@@ -108,7 +109,7 @@ async def execute(
         position = work.stamp()
         headers = {"ETag": f'"{record.version}"', "Tocsin-Position": str(position)}
         if status == 201:
-            headers["Location"] = f"{request.url.path.rstrip('/')}/{shown['number']}"
+            headers["Location"] = f"{request.url.path.rstrip('/')}/{quote(shown.get('number') or shown['name'], safe='')}"
         stored = Stored(status, msgspec.json.encode(shown), headers)
         if key is not None:
             key.remember(work, stored)

@@ -34,6 +34,16 @@ class PersonRegistered(Event, frozen=True):
     team: str | None = None
 
 
+class PersonChanged(Event, frozen=True):
+    """Somebody is called otherwise, reached elsewhere or in another team; all of it as it is from here on."""
+
+    TOPIC: ClassVar[str] = "person.changed.v1"
+    person: UUID
+    name: Annotated[str, Personal("person")]
+    email: Annotated[str | None, Personal("person")] = None
+    team: str | None = None
+
+
 class AccountOpened(Event, frozen=True):
     """The person may sign in."""
 
@@ -83,8 +93,18 @@ class Person(Aggregate):
     def register(self, *, name: str, email: str | None, team: str | None = None) -> Fact:
         return self.record(PersonRegistered(person=self.id, name=name, email=email, team=team))
 
+    def change(self, *, name: str, email: str | None, team: str | None) -> Fact | None:
+        """Know them otherwise; None where they are known like this already."""
+        if (name, email, team) == (self.name, self.email, self.team):
+            return None
+        return self.record(PersonChanged(person=self.id, name=name, email=email, team=team))
+
     @applies(PersonRegistered)
     def _registered(self, event: PersonRegistered) -> None:
+        self.name, self.email, self.team = event.name, event.email, event.team
+
+    @applies(PersonChanged)
+    def _changed(self, event: PersonChanged) -> None:
         self.name, self.email, self.team = event.name, event.email, event.team
 
     @applies(AccountOpened)

@@ -12,7 +12,7 @@ from engine.aggregate import Aggregate, Journal, applies
 from engine.errors import InvalidInput
 from engine.event import Event, Fact
 from engine.identity import stream_id
-from engine.ticket import required
+from engine.ticket import plain_name
 
 TIERS: Final = (1, 2, 3, 4)
 
@@ -55,10 +55,10 @@ class Service(Aggregate):
         Raises:
             InvalidInput: no name, a tier that there is not, or it depends on itself.
         """
-        name = required("name", name, "the service's name, as monitoring spells it")
+        name = plain_name("name", name, "the service's name, as monitoring spells it")
         if tier not in TIERS:
             raise InvalidInput("tier", "a tier from 1 (everything hangs on it) to 4")
-        needs = tuple(dict.fromkeys(each.strip() for each in depends_on if each.strip()))
+        needs = tuple(dict.fromkeys(plain_name("depends_on", each, "names of services") for each in depends_on if each.strip()))
         if name in needs:
             raise InvalidInput("depends_on", "other services than itself")
         registered = ServiceRegistered(

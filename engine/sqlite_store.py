@@ -363,6 +363,9 @@ class SqliteStore:
     def set_handle(self, handle: bytes, person: bytes) -> None:
         self._execute("INSERT INTO handles (handle, person) VALUES (?, ?)", (handle, person))
 
+    def drop_handle(self, handle: bytes) -> None:
+        self._execute("DELETE FROM handles WHERE handle = ?", (handle,))
+
     def pending_person(self, handle: bytes) -> bytes | None:
         return self._inside(lambda: self._person(self._writer, handle))
 

@@ -7,7 +7,7 @@ from engine.aggregate import Aggregate, Journal, applies
 from engine.errors import InvalidInput
 from engine.event import Event, Fact
 from engine.identity import stream_id
-from engine.ticket import required
+from engine.ticket import plain_name
 
 LEVELS: Final = (1, 2, 3)
 
@@ -45,7 +45,7 @@ class Team(Aggregate):
         Raises:
             InvalidInput: no name, or a level that there is not.
         """
-        name = required("name", name, "the team's name")
+        name = plain_name("name", name, "the team's name")
         if level not in LEVELS:
             raise InvalidInput("level", "a support level: 1, 2 or 3")
         registered = TeamRegistered(name=name, level=level, email=email or None)

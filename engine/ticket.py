@@ -227,6 +227,9 @@ class TicketLinked(Event, frozen=True):
     by_hand: bool = True
 
 
+LONGEST_NAME: Final = 200
+
+
 def required(field: str, value: str | None, expected: str) -> str:
     """`value` without outer blanks.
 
@@ -301,6 +304,18 @@ def check_imported(event: ImportedTicket, states: Sequence[str], now: datetime) 
         raise InvalidInput("resolved_at", f"none: it is {event.state.replace('_', ' ')}")
     if meaning not in OPEN and event.resolved_at is None:
         raise InvalidInput("resolved_at", f"a time: it is {event.state}")
+
+
+def plain_name(field: str, value: str | None, expected: str) -> str:
+    """A name that people read: `value` without outer blanks.
+
+    Raises:
+        InvalidInput: empty, longer than 200 characters, or with characters that can't be seen.
+    """
+    text = required(field, value, expected)
+    if len(text) > LONGEST_NAME or not text.isprintable():
+        raise InvalidInput(field, f"{expected}: at most {LONGEST_NAME} characters, all of them visible")
+    return text
 
 
 class Ticket(Aggregate):

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from engine.event import Fact
-from engine.person import AccountOpened, PersonRegistered, RoleChanged
+from engine.person import AccountOpened, PersonChanged, PersonRegistered, RoleChanged
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
@@ -24,6 +24,7 @@ CREATE TABLE people (
     role     TEXT,                  -- of the account; NULL: none
     position INTEGER NOT NULL       -- of the registration
 ) WITHOUT ROWID;
+CREATE INDEX people_by_team ON people (team) WHERE team IS NOT NULL;    -- teams and how many belong to them
 CREATE INDEX people_by_name ON people (name, person);    -- the list of people, and whom to assign to
 """
 
@@ -46,6 +47,11 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
                 "ON CONFLICT (person) DO UPDATE SET name = excluded.name, team = excluded.team",
                 {"person": fact.stream_id.bytes, "name": event.name, "team": event.team, "position": fact.position},
             )
+        elif isinstance(event, PersonChanged):
+            connection.execute(
+                "UPDATE people SET name = :name, team = :team WHERE person = :person",
+                {"person": fact.stream_id.bytes, "name": event.name, "team": event.team},
+            )
         elif isinstance(event, AccountOpened | RoleChanged):
             connection.execute(
                 "UPDATE people SET role = :role WHERE person = :person",
@@ -55,10 +61,10 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 PROJECTION: Final = Projection(
     name="people",
-    version=1,
+    version=2,
     tables=(Table("people", "person"),),
     ddl=_DDL,
-    events=frozenset({PersonRegistered, AccountOpened, RoleChanged}),
+    events=frozenset({PersonRegistered, PersonChanged, AccountOpened, RoleChanged}),
     apply=_apply,
 )
 
@@ -71,6 +77,16 @@ def names(reader: Reader, ids: Iterable[UUID | None]) -> dict[UUID, str]:
         marks = ", ".join("?" * len(batch))
         for person, name in reader.rows(f"SELECT person, name FROM people WHERE person IN ({marks})", batch):
             found[UUID(bytes=person)] = name
+    return found
+
+
+def known(reader: Reader, ids: Iterable[UUID]) -> dict[UUID, PersonRow]:
+    """Those who are known among `ids`."""
+    found: dict[UUID, PersonRow] = {}
+    for batch in batched(sorted({person.bytes for person in ids})):
+        marks = ", ".join("?" * len(batch))
+        for row in reader.rows(f"SELECT person, name, team, role FROM people WHERE person IN ({marks})", batch):
+            found[UUID(bytes=row[0])] = _row(row)
     return found
 
 
@@ -97,11 +113,6 @@ def people(
     items = [_row(row) for row in rows[:limit]]
     more = to_cursor("name", [items[-1].name, items[-1].id.bytes]) if len(rows) > limit else None
     return Page(items=items, next=more, position=reader.position)
-
-
-def teams(reader: Reader) -> list[str]:
-    """Teams that people belong to, by name."""
-    return [row[0] for row in reader.rows("SELECT DISTINCT team FROM people WHERE team IS NOT NULL ORDER BY team")]
 
 
 def _row(row: tuple[bytes, str, str | None, str | None]) -> PersonRow:

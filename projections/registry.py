@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from projections import alerts, changes, deliveries, history, kpis, outbox, people, search, sources, work_queue
+from projections import (
+    alerts,
+    changes,
+    deliveries,
+    history,
+    kpis,
+    organisation,
+    outbox,
+    people,
+    search,
+    sources,
+    work_queue,
+)
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -16,4 +28,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     kpis.PROJECTION,
     outbox.PROJECTION,
     search.PROJECTION,
+    organisation.PROJECTION,
 )

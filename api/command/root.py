@@ -6,7 +6,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, finding, keeping, moving, notifying, serving, targets, viewing
+from api.command import administration, finding, keeping, moving, notifying, organisation, serving, targets, viewing
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ keeping.register(app)
 moving.register(app)
 notifying.register(app)
 targets.register(app)
+organisation.register(app)
 
 
 def main() -> None:

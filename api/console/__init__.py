@@ -17,6 +17,7 @@ from api.console import (
     event_log,
     measures,
     notices,
+    organisation,
     rules,
     search,
     session,
@@ -33,6 +34,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
+    organisation,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

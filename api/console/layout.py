@@ -144,9 +144,11 @@ class Frame:
             self._item("changes", _("Changes"), "/console/changes"), self._item("notices", _("Notices"), "/console/notices"),
         ]
         groups = [("", first), (_("Understand"), second)]
-        groups.append((_("Set up"), [self._item("rules", _("Rules"), "/console/rules")]))
         if self.principal.role in AUDITORS:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
+        set_up = [self._item("services", _("Services"), "/console/services"), self._item("teams", _("Teams"), "/console/teams")]
+        set_up += [self._item("people", _("People"), "/console/people"), self._item("rules", _("Rules"), "/console/rules")]
+        groups.append((_("Set up"), set_up))
         return groups
 
     def _item(self, name: str, label: str, href: str, count: str = "") -> NavItem:
@@ -184,7 +186,7 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
         InvalidInput: it is asked for an instant that is none.
     """
     found = Frame(request, principal, house_of(request).clock.now(), request.url.path, here=here)
-    found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "token") and value}
+    found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "done", "token") and value}
     found.moment = request.state.moment = _moment(request, reader, found.now)
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
     who = person(reader, principal.person) if principal.person else None

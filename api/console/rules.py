@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api.access import LEADERS, Principal
+from api.access import MANAGERS, Principal
 from api.console.forms import check_form, read_form
 from api.console.instants import length
 from api.console.language import gettext as _
@@ -23,7 +23,7 @@ from engine.target import TARGETS, Target, Targets
 router = APIRouter(route_class=ConsoleRoute)
 
 PAGE: Final = "/console/rules"
-ruling = page_for(LEADERS)
+ruling = page_for(MANAGERS)
 
 
 @router.get(PAGE)
@@ -47,7 +47,7 @@ def _page(
     }
     return render(
         request, "rules.html", status=status, frame=around, book=book, text=book.text if text is None else text, faults=faults,
-        refused=refused, targets=shown, targets_version=table.version, may_rule=principal.role in LEADERS and not around.moment.past,
+        refused=refused, targets=shown, targets_version=table.version, may_rule=principal.role in MANAGERS and not around.moment.past,
         said={"rulebook": _("The rulebook is in force."), "targets": _("The targets are in force.")}.get(request.query_params.get("done", ""), ""),
         whole={priority.value: (length(table.table[priority].response_seconds), length(table.table[priority].resolution_seconds)) for priority in Priority},
     )

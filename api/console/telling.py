@@ -15,6 +15,7 @@ from engine.person import (
     AccountOpened,
     BodyRead,
     PasswordChanged,
+    PersonChanged,
     PersonRegistered,
     RoleChanged,
     SignedIn,
@@ -38,6 +39,7 @@ _REFUSALS: Final = {
 _PLAIN: Final[dict[type[Event], str]] = {
     SignedIn: mark("Signed in"), SignedOut: mark("Signed out"), PasswordChanged: mark("A new password was set"),
     TokenRevoked: mark("A token was revoked"), PersonRegistered: mark("A person was registered"),
+    PersonChanged: mark("What is known of a person was changed"),
 }
 # With the name of what it happened to.
 _NAMED: Final[dict[type[Event], str]] = {

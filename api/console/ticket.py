@@ -25,7 +25,7 @@ from engine.ticket import Relation, TicketCommentImported
 from projections.alert_page import AlertFilter, alerts
 from projections.changes import changes_before
 from projections.history_page import HistoryItem, history
-from projections.people import teams as known_teams
+from projections.organisation import team_names
 from projections.queue_page import ticket
 from projections.search_page import similar
 from projections.ticket_row import TicketRow
@@ -109,7 +109,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         around.here = "requests" if row.kind == "request" else "incidents"
         members = alerts(reader, filters=AlertFilter(incident=number), as_of=around.moment.position, limit=MOST_ALERTS).items
         changed = changes_before(reader, row.opened_at, hours=CHANGES_HOURS, service=row.service, as_of=around.moment.position)
-        teams = known_teams(reader)
+        teams = team_names(reader)
         alike = similar(reader, number, as_of=around.moment.position, limit=MOST_ALIKE) or []
     # A refusal names facts by type and time; their sentences stand in the history.
     told = {(item.type, item.recorded_at): item for item in events}

@@ -16,6 +16,7 @@ from api.console.language import mark
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
 from api.console.time_left import TimeLeft, time_left
 from engine.errors import InvalidInput
+from projections.organisation import service_names, team_names
 from projections.page import Page
 from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, breached, queue, tickets
 from projections.ticket_row import TicketRow
@@ -23,6 +24,8 @@ from projections.ticket_row import TicketRow
 router = APIRouter(route_class=ConsoleRoute)
 
 ROWS: Final = 50
+# To choose from in a field; others are typed.
+MOST_NAMES: Final = 100
 ME: Final = "me"
 # A filter of the address that is no single priority. The queue begins with these two, so its page is cut after them.
 URGENT: Final = "P1-P2"
@@ -194,14 +197,15 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         if urgent:
             found = _urgent_of(found)
         past_target = 0 if around.moment.past else breached(reader, around.now)
+        known_services, known_teams = service_names(reader, limit=MOST_NAMES), team_names(reader)[:MOST_NAMES]
     narrowed = any(around.kept.get(name) for name in FILTERS)
     sorts = {name: text for name, text in SORTS.items() if not (name == "updated" and around.moment.past)}
     return render(
         request, "queue_rows.html" if request.query_params.get("fragment") == "rows" else "queue.html", frame=around,
         rows=[shown_row(row, around) for row in found.items], glance=around.counts, past_target=past_target,
         late_href="/console?sort=due", pills=_pills(around, filters, mine), narrowed=narrowed, sorts=sorts, sort=sort, first=cursor is None,
-        services=sorted({row.service for row in found.items if row.service}),
-        teams=sorted({row.team for row in found.items if row.team}),
+        services=sorted({row.service for row in found.items if row.service} | set(known_services)),
+        teams=sorted({row.team for row in found.items if row.team} | set(known_teams)),
         next_href=around.with_query(cursor=found.next) if found.next else None, first_href=around.with_query(),
         order={name: around.with_query(sort=None if name == DEFAULT_SORT else name) for name in sorts},
         all_href=around.with_query(**dict.fromkeys(FILTERS)), complete=found.next is None and cursor is None,

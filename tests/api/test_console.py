@@ -15,7 +15,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from api import console
-from api.access import ADMINS, AUDITORS, LEADERS, PEOPLE, READERS, WORKERS
+from api.access import ADMINS, AUDITORS, MANAGERS, PEOPLE, READERS, WORKERS
 from api.app import create_app
 from api.console.forms import masked, unmasked
 from api.door import SESSION_COOKIE
@@ -205,6 +205,7 @@ PAGES = {
     "/console/deliveries": READERS, "/console/changes": READERS, "/console/measures": READERS,
     "/console/measures/tickets": READERS, "/console/log": AUDITORS, "/console/nowhere": READERS,
     "/console/search": READERS, "/console/workload": READERS,
+    "/console/services": READERS, "/console/teams": READERS, "/console/people": READERS,
 }
 
 
@@ -226,7 +227,7 @@ def test_every_route_of_the_console_says_whom_it_allows() -> None:
         called = [each.call for each in route.dependant.dependencies]
         allowed = [roles for each in called if (roles := getattr(each, "roles", None)) is not None]
         assert allowed, route.path
-        assert allowed[0] in (READERS, WORKERS, AUDITORS, PEOPLE, ADMINS, LEADERS)
+        assert allowed[0] in (READERS, WORKERS, MANAGERS, AUDITORS, PEOPLE, ADMINS)
 
 
 def test_an_auditor_is_offered_no_form_and_may_send_none(desk: Desk) -> None:

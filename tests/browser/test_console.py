@@ -379,6 +379,7 @@ PATHS = [
     "/console", "/console?as_of=2026-01-01T02:14", "/console/alerts", "/console/deliveries", "/console/requests",
     "/console/changes", "/console/measures", "/console/measures?days=90", "/console/sign-in", "/console/nowhere",
     "/console/search?q=is", "/console/workload?of=nobody",
+    "/console/services", "/console/teams", "/console/people",
 ]
 
 
