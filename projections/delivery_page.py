@@ -141,6 +141,15 @@ def deliveries(
     return Page(items=[_row(row) for row in rows[:limit]], next=more, position=at)
 
 
+def first_since(reader: Reader, source: str, position: int) -> DeliveryRow | None:
+    """A source's first delivery after a position that could be read; else the latest that could not; None: neither came."""
+    values = {"source": source, "position": position}
+    select = f"SELECT {_COLUMNS} FROM deliveries WHERE source = :source AND position > :position"
+    row = reader.row(f"{select} AND status IS NULL ORDER BY position LIMIT 1", values)
+    row = row or reader.row(f"{select} ORDER BY position DESC LIMIT 1", values)
+    return None if row is None else _row(row)
+
+
 def delivery(reader: Reader, delivery_id: UUID) -> DeliveryDetail | None:
     """One delivery with what was made of it; None where it is not known."""
     row = reader.row(f"SELECT {_COLUMNS} FROM deliveries WHERE id = :id", {"id": delivery_id.bytes})

@@ -133,6 +133,11 @@ def source(reader: Reader, name: str) -> SourceRow | None:
     return None if row is None else _row(row)
 
 
+def never_heard(reader: Reader) -> bool:
+    """Whether nothing has ever arrived, from anybody."""
+    return reader.row("SELECT 1 FROM source_activity LIMIT 1") is None
+
+
 def _row(row: tuple[Any, ...]) -> SourceRow:
     return SourceRow(
         id=UUID(bytes=row[0]), name=row[1], adapter=row[2], zone=row[3], severity=row[4], rule=row[5],

@@ -9,14 +9,27 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from api.access import Principal
-from api.console import act, alerts, changes, deliveries, event_log, measures, notices, session, ticket, why, work_queue
+from api.console import (
+    act,
+    alerts,
+    changes,
+    connect,
+    deliveries,
+    event_log,
+    measures,
+    notices,
+    session,
+    ticket,
+    why,
+    work_queue,
+)
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, go_to, mount_static, reading
 from engine.errors import NotFound
 
 __all__ = ["mount_static", "router"]
 
-PAGES: Final = (session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, why, notices)
+PAGES: Final = (session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, why, notices, connect)
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)
 for page in PAGES:

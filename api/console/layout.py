@@ -26,7 +26,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from api.access import AUDITORS, READERS, WORKERS, Principal
+from api.access import ADMINS, AUDITORS, READERS, WORKERS, Principal
 from api.console import instants, language, words
 from api.console.forms import masked
 from api.console.language import gettext as _
@@ -140,6 +140,8 @@ class Frame:
         groups = [("", first), (_("Understand"), second)]
         if self.principal.role in AUDITORS:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
+        if self.principal.role in ADMINS:
+            groups.append((_("Set up"), [self._item("connect", _("Connect a monitor"), "/console/connect")]))
         return groups
 
     def _item(self, name: str, label: str, href: str, count: str = "") -> NavItem:
