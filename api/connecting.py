@@ -38,6 +38,22 @@ class Sheet:
     trial: str
 
 
+def check_source(event: SourceAdded) -> None:
+    """Raises: InvalidInput, NotFound: a field that cannot be, whatever the store holds."""
+    name = event.name
+    if not name or len(name) > 100 or not name.isprintable() or any(character in name for character in "/?#% "):
+        raise InvalidInput("name", "1 to 100 printable characters without blanks and / ? # %")
+    adapter_named(event.adapter)
+    try:
+        ZoneInfo(event.zone)
+    except (KeyError, ValueError, OSError):
+        raise InvalidInput("zone", "an IANA zone such as Europe/Stockholm") from None
+    if event.mapping is not None:
+        if event.adapter != generic.ADAPTER.name:
+            raise InvalidInput("mapping", f"no mapping: only the adapter {generic.ADAPTER.name} takes one")
+        generic.read_mapping(event.mapping)
+
+
 def add_source(house: House, event: SourceAdded, *, actor: str) -> None:
     """Configure a sender. `event.identity` names any source of that identity.
 
@@ -46,7 +62,7 @@ def add_source(house: House, event: SourceAdded, *, actor: str) -> None:
         NotFound: no such adapter.
         Conflict: the name is taken.
     """
-    _check(event)
+    check_source(event)
 
     def decide(work: Work) -> None:
         source = work.load(Source, source_id(event.name))
@@ -87,21 +103,6 @@ def only_from_here(address: str) -> bool:
         return ip_address(host).is_loopback or ip_address(host).is_unspecified
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _check(event: SourceAdded) -> None:
-    name = event.name
-    if not name or len(name) > 100 or not name.isprintable() or any(character in name for character in "/?#% "):
-        raise InvalidInput("name", "1 to 100 printable characters without blanks and / ? # %")
-    adapter_named(event.adapter)
-    try:
-        ZoneInfo(event.zone)
-    except (KeyError, ValueError, OSError):
-        raise InvalidInput("zone", "an IANA zone such as Europe/Stockholm") from None
-    if event.mapping is not None:
-        if event.adapter != generic.ADAPTER.name:
-            raise InvalidInput("mapping", f"no mapping: only the adapter {generic.ADAPTER.name} takes one")
-        generic.read_mapping(event.mapping)
 
 
 def _identified(work: Work, event: SourceAdded) -> SourceAdded:

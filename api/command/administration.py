@@ -90,6 +90,7 @@ def add_source(
         name=name, adapter=adapter, zone=zone, severity=severity, mapping=_mapping(mapping) if mapping else None,
         repeat_interval_seconds=repeat, ignored_labels=tuple(ignore or ()), identity=same_as,
     )
+    connecting.check_source(event)
     with opened(data) as house:
         connecting.add_source(house, event, actor="tocsin")
         sheet = connecting.connect(house, name, house.settings.public_address or address, actor="tocsin")
