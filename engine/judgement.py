@@ -427,21 +427,20 @@ class Judgement:
         if said is None and self._until is None:
             return
         due, explicit = (self._due, self._explicit) if said is None else (micros(said), True)
-        timer = lease_timer(alert, self.holder).bytes
         if not explicit:
-            if due <= self._written(alert, timer):
+            if due <= self._written(alert):
                 return
             due += int(LEASE_SLACK * (due - micros(self.work.now)))
         if self.holder == alert.source:
             alert._lease_written = due
         purpose = ENDS_AT if explicit else LEASE
-        self.work.set_timer(DueTimer(timer, alert.id.bytes, purpose, due))
+        self.work.set_timer(DueTimer(lease_timer(alert, self.holder).bytes, alert.id.bytes, purpose, due))
 
-    def _written(self, alert: Alert, timer: bytes) -> int:
+    def _written(self, alert: Alert) -> int:
         """Until when this holder's lease is known to hold (µs); the opener's is remembered, since it is asked with every repeat."""
         if self.holder == alert.source:
             return alert._lease_written
-        stored = self.work.due_timer(timer)
+        stored = self.work.due_timer(lease_timer(alert, self.holder).bytes)
         return stored.due_at if stored is not None else 0
 
     def _drop_lease(self, alert: Alert) -> None:

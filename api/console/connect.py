@@ -201,7 +201,7 @@ def _form_page(
 
 def _kinds(current: str) -> list[Kind]:
     return [
-        Kind(one.name, one.title, _(SENTENCES[one.name]) if one.name in SENTENCES else "", f"{HERE}?kind={one.name}", one.name == current)
+        Kind(one.name, one.title, _(SENTENCES[one.name]) if one.name in SENTENCES else "", f"{HERE}?kind={one.name}#named", one.name == current)
         for one in ADAPTERS
     ]
 
