@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.alert import Alert, AlertEpisodeEnded, AlertSourceJoined, AlertSourceLeft, AlertWentStale
 from engine.clock import rfc3339
@@ -12,16 +14,20 @@ from engine.delivery import Disposition
 from engine.judgement import LEASE
 from engine.source import SourceAdded
 from tests.conftest import Bell
-from tests.engine.belfry import member, notice, told
+from tests.engine.belfry import Belfry, effort, member, notice, told, with_belfry
 
 REPEAT: Final = 600.0
 
 
-@pytest.fixture
-def pair(bell: Bell) -> Bell:
+def paired(bell: Bell) -> None:
     """Alertmanager's webhook, and the Prometheus behind it that posts as well."""
     bell.add_source(SourceAdded(name="am", adapter="alertmanager", repeat_interval_seconds=REPEAT))
     bell.add_source(SourceAdded(name="prom", adapter="prometheus", identity="am"))
+
+
+@pytest.fixture
+def pair(bell: Bell) -> Bell:
+    paired(bell)
     return bell
 
 
@@ -149,3 +155,48 @@ def test_a_lease_of_an_episode_that_a_newer_one_took_over_ends_nothing(pair: Bel
     pair.clock.advance(60)
     assert pair.run_due() == 0
     assert only(pair).firing
+
+
+@pytest.mark.law
+@given(
+    first=st.sampled_from(["webhook", "api"]),
+    steps=st.lists(st.tuples(st.integers(1, 700), st.sampled_from(["webhook", "api", "nothing"])), max_size=20),
+    holds=st.integers(30, 2_000),
+)
+@effort(40)
+def test_in_any_order_it_fires_while_either_holds_it_and_ends_when_both_are_silent(
+    first: str, steps: list[tuple[int, str]], holds: int
+) -> None:
+    def example(belfry: Belfry) -> None:
+        paired(belfry)
+        start = belfry.clock.now()
+
+        def say(what: str) -> float:
+            elapsed = (belfry.clock.now() - start).total_seconds()
+            if what == "webhook":
+                by_webhook(belfry, -elapsed)
+                return elapsed + 2 * REPEAT
+            if what == "api":
+                by_api(belfry, -elapsed, holds=holds)
+                return elapsed + holds
+            return 0.0
+
+        said = {first: say(first)}
+        for seconds, what in steps:
+            belfry.clock.advance(seconds)
+            belfry.run_due()
+            alert, elapsed = only(belfry), (belfry.clock.now() - start).total_seconds()
+            if elapsed < max(said.values()):
+                assert (alert.firing, alert.stale_since) == (True, None)
+            if not alert.firing:
+                break
+            if what != "nothing":
+                said[what] = say(what)
+        for _ in range(4):
+            belfry.clock.advance(4 * REPEAT)
+            belfry.run_due()
+        assert not only(belfry).firing
+        assert belfry.ledger.store.due_timers(2**62, 10) == []
+        belfry.check_replay()
+
+    with_belfry(example)
