@@ -3,19 +3,14 @@
 import threading
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 import structlog
 
-from engine.alert import Alert
 from engine.clock import from_micros, micros
 from engine.errors import TocsinError
-from engine.judgement import ENDS_AT, LEASE, STALE, LeasePolicy
 from engine.ledger import Ledger
 from engine.policy import fire
-from engine.store import DueTimer
-from monitors.intake import Intake, lease_policy
-from monitors.integrations.registry import adapter_named
+from monitors.intake import Intake
 
 # A timer that is set while the scheduler sleeps is seen within this time, whichever process set it.
 POLL_SECONDS: Final = 1.0
@@ -42,16 +37,8 @@ class Scheduler:
     def run_due(self) -> int:
         """Fire what is due now; how many."""
         due = self._ledger.store.due_timers(micros(self._ledger.clock.now()), AT_ONCE)
-        futures = [self._ledger.submit(fire(timer, self._lease_of(timer))) for timer in due]
+        futures = [self._ledger.submit(fire(timer, self._intake.lease_behind(timer))) for timer in due]
         return sum(future.result() for future in futures)
-
-    def _lease_of(self, timer: DueTimer) -> LeasePolicy:
-        """How long the word of the alert's source holds."""
-        if timer.purpose not in (LEASE, ENDS_AT, STALE):
-            return LeasePolicy()
-        source = self._ledger.get(Alert, UUID(bytes=timer.owner)).source
-        profile = self._intake.profile(source)
-        return lease_policy(profile, adapter_named(profile.adapter))
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -1,5 +1,8 @@
 """Alerts: a condition that is or was abnormal, identified by (source name, dedup key). ALT-
 
+Where several sources share an identity, or one reports by two formats, each that fires it holds it: a resolve by any of
+them ends the episode, the end of a lease only that one's hold.
+
 The stream holds transitions only; repeats are counted by a projection. What an observation means for an alert is decided
 in `engine/judgement.py`; this module keeps the episodes straight.
 """
@@ -27,6 +30,7 @@ class AlertEpisodeOpened(Event, frozen=True):
         incident: the incident that it joined or opened; None: not worth one.
         rule, rule_version: the rule that decided that.
         decision, rulebook_version: the row of the rulebook that decided against its severity.
+        holder: who holds it, where that is not simply its source (`AlertSourceJoined`).
     """
 
     TOPIC: ClassVar[str] = "alert.episode_opened.v1"
@@ -47,6 +51,7 @@ class AlertEpisodeOpened(Event, frozen=True):
     rule_version: int | None = None
     decision: str | None = None
     rulebook_version: int | None = None
+    holder: str | None = None
 
 
 class AlertEpisodeEnded(Event, frozen=True):
@@ -118,6 +123,25 @@ class AlertSenderLeft(Event, frozen=True):
     ended_at: datetime | None = None
 
 
+class AlertSourceJoined(Event, frozen=True):
+    """Another source of the same identity, or the same one by another format, reports the open episode too.
+
+    Attributes:
+        source: its name, with the format after a slash where that is not its own (`alertmanager/prometheus`).
+    """
+
+    TOPIC: ClassVar[str] = "alert.source_joined.v1"
+    source: str
+
+
+class AlertSourceLeft(Event, frozen=True):
+    """One of several sources has stopped reporting it; the others hold it."""
+
+    TOPIC: ClassVar[str] = "alert.source_left.v1"
+    source: str
+    lease_until: datetime
+
+
 class AlertWentStale(Event, frozen=True):
     """Its source repeats, and has stopped repeating it."""
 
@@ -147,6 +171,7 @@ class Alert(Aggregate):
         started_at, severity, acknowledged, incident: of the current (or last) episode.
         senders: who fires it, where several report it, and since when by their own accounts (their clocks differ).
         left: who of them has resolved it, and the start that this spoke of; `left_at` is the latest end that they told.
+        holders: the sources that report the current (or last) episode, its opener first; see `AlertSourceJoined`.
         ended: starts of ended episodes, latest last, as many as are remembered.
         stale_since: the end of the lease after which its source fell silent; None: it has not.
     """
@@ -156,7 +181,7 @@ class Alert(Aggregate):
         "number": str, "source": str, "dedup_key": str, "title": str, "firing": bool, "stale_since": datetime | None,
         "acknowledged": bool, "severity": Severity, "started_at": datetime | None, "ended_at": datetime | None, "declared": bool,
         "service": str | None, "resource": str | None, "incident": UUID | None, "senders": dict[str, datetime | None],
-        "left": dict[str, datetime], "left_at": datetime | None, "ended": tuple[datetime, ...],
+        "left": dict[str, datetime], "left_at": datetime | None, "ended": tuple[datetime, ...], "holders": tuple[str, ...],
     }
 
     def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
@@ -179,6 +204,7 @@ class Alert(Aggregate):
         self.left: dict[str, datetime] = {}
         self.left_at: datetime | None = None
         self.ended: tuple[datetime, ...] = ()
+        self.holders: tuple[str, ...] = ()
         # The furthest due time (µs) that this process put into the index for it; see `engine/judgement.py`.
         self._lease_written = 0
 
@@ -233,6 +259,7 @@ class Alert(Aggregate):
         self.declared, self.service, self.resource, self.incident = event.declared, event.service, event.resource, event.incident
         self.senders = {event.sender: event.started_at if event.declared else None} if event.sender else {}
         self.left, self.left_at = {}, None
+        self.holders = (event.holder or event.source,)
 
     @applies(AlertEpisodeEnded)
     def _episode_ended(self, event: AlertEpisodeEnded) -> None:
@@ -276,6 +303,14 @@ class Alert(Aggregate):
             self.left = {**self.left, event.sender: event.started_at}
         if event.ended_at is not None:
             self.left_at = max(self.left_at or event.ended_at, event.ended_at)
+
+    @applies(AlertSourceJoined)
+    def _source_joined(self, event: AlertSourceJoined) -> None:
+        self.holders = (*self.holders, event.source)
+
+    @applies(AlertSourceLeft)
+    def _source_left(self, event: AlertSourceLeft) -> None:
+        self.holders = tuple(holder for holder in self.holders if holder != event.source)
 
     @applies(AlertWentStale)
     def _went_stale(self, event: AlertWentStale) -> None:

@@ -21,6 +21,8 @@ from engine.alert import (
     AlertSenderJoined,
     AlertSenderLeft,
     AlertSeverityChanged,
+    AlertSourceJoined,
+    AlertSourceLeft,
     Place,
 )
 from engine.change import Change, ChangeRecorded
@@ -73,17 +75,34 @@ class LeasePolicy:
         return None, False
 
 
-class Judgement:
-    """Judges the observations of one source within one unit of work."""
+def lease_timer(alert: Alert, holder: str) -> UUID:
+    """The timer of one holder's lease: each has its own, so that a short one ends no other."""
+    return timer_id(alert.id, LEASE if holder == alert.source else f"{LEASE}:{holder}")
 
-    def __init__(self, work: Work, profile: SourceProfile, rule: TicketRule, lease: LeasePolicy | None = None) -> None:
+
+def holder_of(alert: Alert, timer: UUID) -> str | None:
+    """Whose lease the timer is; None: of nobody who holds the alert (any more)."""
+    return next((holder for holder in alert.holders if lease_timer(alert, holder) == timer), None)
+
+
+class Judgement:
+    """Judges the observations of one source within one unit of work.
+
+    Args:
+        holder: who holds the alerts that it reports; None: the source, in its own format.
+    """
+
+    def __init__(
+        self, work: Work, profile: SourceProfile, rule: TicketRule, lease: LeasePolicy | None = None, holder: str | None = None
+    ) -> None:
         self.work, self.profile, self.rule, self.lease = work, profile, rule, lease or LeasePolicy()
+        self.holder = holder or profile.name
         # The same for all observations of a unit that do not say it themselves, so it is worked out once.
         self._until, self._explicit = self.lease.unless_said(work.now)
         self._due = micros(self._until) if self._until is not None else 0
 
     @classmethod
-    def for_source(cls, work: Work, name: str, lease: LeasePolicy | None = None) -> "Judgement":
+    def for_source(cls, work: Work, name: str, lease: LeasePolicy | None = None, holder: str | None = None) -> "Judgement":
         """With the source's profile and the rule version in force.
 
         Raises:
@@ -92,7 +111,7 @@ class Judgement:
         source = work.load(Source, source_id(name))
         if source.profile is None:
             raise LookupError(name)
-        return cls(work, source.profile, work.load(Rule, rule_id(source.rule)).current, lease)
+        return cls(work, source.profile, work.load(Rule, rule_id(source.rule)).current, lease, holder)
 
     def judge(self, observation: Observation) -> MonitoringEvent:
         """Decide what one observation means, record what follows, and say what was decided."""
@@ -115,9 +134,9 @@ class Judgement:
         if key is None:
             # The imitated format says that a statement without a key is a new condition each time.
             key = uuid4().hex
-            alert = self.work.fresh(Alert, alert_id(self.profile.name, key))
+            alert = self.work.fresh(Alert, alert_id(self.profile.space, key))
         else:
-            alert = self.work.load(Alert, alert_id(self.profile.name, key))
+            alert = self.work.load(Alert, alert_id(self.profile.space, key))
         start, kept = observation.episode_start, None
         if alert.firing:
             place = alert.place_of(start, observation.sender)
@@ -139,6 +158,8 @@ class Judgement:
         """End the open episode where a newer one begins. Its incident, while open, keeps the alert: then this one's id."""
         incident = self.work.load(Incident, alert.incident) if alert.incident else None
         alert.end_episode(ended_at=start, cause="newer_episode")
+        if alert.holders != (self.holder,):
+            self._drop_lease(alert)
         if incident is not None and incident.is_open and incident.correlation is not None:
             correlation = self.work.load(Correlation, incident.correlation)
             if correlation.incident == incident.id and alert.id in correlation.firing:
@@ -171,6 +192,7 @@ class Judgement:
                 rule_version=self.rule.version,
                 decision=triage.decided_by("outcome"),
                 rulebook_version=triage.version if triage.decided_by("outcome") else None,
+                holder=self.holder if self.holder != self.profile.name else None,
             )
         )
         if plan:
@@ -209,10 +231,16 @@ class Judgement:
             moved = start is not None and alert.declared and start != alert.since(sender)
             if moved or sender not in alert.senders:
                 alert.record(AlertSenderJoined(sender=sender, started_at=start))
+        if self.holder not in alert.holders:
+            alert.record(AlertSourceJoined(source=self.holder))
         if severity is not alert.severity:
             self._change_severity(alert, observation, severity)
-        if alert.stale_since is not None:
+        stale_since = alert.stale_since
+        if stale_since is not None:
             alert.record(AlertHeardAgain())
+            for silent in alert.holders:
+                if silent != self.holder:
+                    alert.record(AlertSourceLeft(source=silent, lease_until=stale_since))
             self.work.load(Timer, timer_id(alert.id, STALE)).cancel()
         self._renew_lease(alert, observation)
 
@@ -231,7 +259,7 @@ class Judgement:
         key = observation.dedup_key
         if key is None:
             return MonitoringEvent(observation=observation, disposition=Disposition.UNMATCHED)
-        alert = self.work.load(Alert, alert_id(self.profile.name, key))
+        alert = self.work.load(Alert, alert_id(self.profile.space, key))
         start, ended_at = observation.episode_start, observation.ended_at or self.work.now
         if not alert.firing:
             return self._said(observation, key, alert, self._resolve_unopened(alert, key, observation, ended_at))
@@ -289,7 +317,7 @@ class Judgement:
 
     def _acknowledge(self, observation: Observation) -> MonitoringEvent:
         key = observation.dedup_key
-        alert = self.work.load(Alert, alert_id(self.profile.name, key)) if key is not None else None
+        alert = self.work.load(Alert, alert_id(self.profile.space, key)) if key is not None else None
         if alert is None or not alert.firing:
             return MonitoringEvent(observation=observation, disposition=Disposition.UNMATCHED, dedup_key=key)
         alert.acknowledge()
@@ -400,19 +428,28 @@ class Judgement:
             return
         due, explicit = (self._due, self._explicit) if said is None else (micros(said), True)
         if not explicit:
-            if due <= alert._lease_written:
+            if due <= self._written(alert):
                 return
             due += int(LEASE_SLACK * (due - micros(self.work.now)))
-        alert._lease_written = due
+        if self.holder == alert.source:
+            alert._lease_written = due
         purpose = ENDS_AT if explicit else LEASE
-        self.work.set_timer(DueTimer(timer_id(alert.id, LEASE).bytes, alert.id.bytes, purpose, due))
+        self.work.set_timer(DueTimer(lease_timer(alert, self.holder).bytes, alert.id.bytes, purpose, due))
+
+    def _written(self, alert: Alert) -> int:
+        """Until when this holder's lease is known to hold (µs); the opener's is remembered, since it is asked with every repeat."""
+        if self.holder == alert.source:
+            return alert._lease_written
+        stored = self.work.due_timer(lease_timer(alert, self.holder).bytes)
+        return stored.due_at if stored is not None else 0
 
     def _drop_lease(self, alert: Alert) -> None:
         """Nothing is due any more for an alert that fires no longer."""
-        if self.lease.repeat_seconds is not None or self.lease.explicit_seconds is not None or alert._lease_written:
+        leased = self.lease.repeat_seconds is not None or self.lease.explicit_seconds is not None or alert._lease_written
+        if leased or alert.holders != (self.holder,):
             alert._lease_written = 0
-            timer = timer_id(alert.id, LEASE).bytes
-            self.work.clear_timer(timer)
+            for holder in alert.holders:
+                self.work.clear_timer(lease_timer(alert, holder).bytes)
 
     def _said(self, observation: Observation, key: str | None, alert: Alert, disposition: Disposition) -> MonitoringEvent:
         incident = alert.incident if alert.number else None

@@ -79,6 +79,12 @@ class SourceProfile(msgspec.Struct, frozen=True, kw_only=True):
     mapping: str | None = None              # TOML text; the generic adapter's mapping
     ignored_labels: tuple[str, ...] = ()    # labels that name the reporter, not the condition
     repeat_interval_seconds: float | None = None
+    identity: str | None = None             # the source whose alerts these are too; None: they are its own
+
+    @property
+    def space(self) -> str:
+        """The name that makes an alert's identity together with its dedup key."""
+        return self.identity or self.name
 
 
 class Parsed(msgspec.Struct, frozen=True, kw_only=True):

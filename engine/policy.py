@@ -4,13 +4,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from engine import notice
-from engine.alert import Alert, AlertWentStale
+from engine.alert import Alert, AlertSourceLeft, AlertWentStale
 from engine.clock import from_micros
 from engine.correlation import Correlation
 from engine.event import Fact
 from engine.identity import rule_id, timer_id
 from engine.incident import Incident
-from engine.judgement import ENDS_AT, LEASE, SETTLE, STALE, Judgement, LeasePolicy
+from engine.judgement import ENDS_AT, LEASE, SETTLE, STALE, Judgement, LeasePolicy, holder_of
 from engine.ledger import Unit, Work
 from engine.rule import Rule
 from engine.store import DueTimer
@@ -21,7 +21,7 @@ def fire(due: DueTimer, lease: LeasePolicy) -> Unit[bool]:
     """The unit that fires one due timer; its answer says whether it was still due.
 
     Args:
-        lease: how long the word of the alert's source holds (only asked for timers of alerts).
+        lease: how long the word of the lease's holder holds (only asked for timers of alerts).
     """
     return Unit(lambda work: _fire(work, due, lease), actor="timer")
 
@@ -63,10 +63,14 @@ def _settle(work: Work, owner: UUID) -> None:
 
 def _end_lease(work: Work, owner: UUID, due: DueTimer, lease: LeasePolicy) -> None:
     alert = work.load(Alert, owner)
-    alert._lease_written = 0
-    if not alert.firing or alert.stale_since is not None:
+    holder, ended = holder_of(alert, UUID(bytes=due.timer)), from_micros(due.due_at)
+    if holder == alert.source:
+        alert._lease_written = 0
+    if holder is None or not alert.firing or alert.stale_since is not None:
         return
-    ended = from_micros(due.due_at)
+    if len(alert.holders) > 1:
+        alert.record(AlertSourceLeft(source=holder, lease_until=ended))
+        return
     stale = alert.record(AlertWentStale(lease_until=ended))
     with work.caused_by(stale):
         if due.purpose == ENDS_AT:

@@ -251,7 +251,7 @@ def matches(when: str, record: Record) -> bool:
     """Whether the condition holds. One that asks for a label or field that is not there does not hold."""
     try:
         return _program(when).execute(record.context) is True
-    except (ValueError, RuntimeError, TypeError, KeyError, OverflowError):
+    except (ValueError, RuntimeError, TypeError, KeyError, ArithmeticError):
         return False
 
 
@@ -290,7 +290,7 @@ def fault_of(when: str) -> tuple[int, str] | None:
             answer = program.execute(sample.context)
         except KeyError:
             continue  # a label or field that the sample does not have
-        except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
             return 1, f"a condition that can be evaluated ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         if not isinstance(answer, bool):
             return 1, "a condition: something that is true or false"

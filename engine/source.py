@@ -1,4 +1,5 @@
-"""Sources: configured senders. A source's name, not its credential, is part of an alert's identity."""
+"""Sources: configured senders. A source's name, not its credential, is part of an alert's identity; or that of the source
+whose alerts it reports too, such as the Prometheus behind an Alertmanager."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -15,6 +16,7 @@ class SourceAdded(Event, frozen=True):
         repeat_interval_seconds: how often it repeats what still fires; None: it does not, or the adapter's default holds.
         ignored_labels: labels that name the reporter (a replica) and not the condition.
         rule: the ticket rule that decides about its alerts.
+        identity: the source that reports the same alerts: what has one dedup key is one alert of both. None: of its own.
     """
 
     TOPIC: ClassVar[str] = "source.added.v1"
@@ -26,6 +28,7 @@ class SourceAdded(Event, frozen=True):
     ignored_labels: tuple[str, ...] = ()
     repeat_interval_seconds: float | None = None
     rule: str = "reference"
+    identity: str | None = None
 
 
 class Source(Aggregate):
@@ -47,4 +50,5 @@ class Source(Aggregate):
         self.profile = SourceProfile(
             name=event.name, adapter=event.adapter, zone=event.zone, severity=event.severity, mapping=event.mapping,
             ignored_labels=event.ignored_labels, repeat_interval_seconds=event.repeat_interval_seconds,
+            identity=event.identity,
         )

@@ -1,9 +1,11 @@
-"""What a monitoring system's adapter is: a name, a pure parser, and the lines to paste into the sender's settings.
+"""What a monitoring system's adapter is: a name, a pure parser, and the lines to paste into the sender's settings or a shell.
 
 An adapter turns one body into observations and knows no clock, no store and no HTTP. What a statement is worth at the
 moment of receipt (a lease, an end that has passed) is `Adapter.received`, applied by intake before it decides.
 """
 
+import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +20,19 @@ Parser = Callable[[bytes, str, SourceProfile], Parsed]
 Snippet = Callable[[str, str], str]
 
 
+def post_command(address: str, document: object, *, token: str | None = None) -> str:
+    """A shell command that posts a JSON document.
+
+    Args:
+        token: goes into the `Authorization` header; None: the document carries it.
+    """
+    header = f"  -H {shlex.quote(f'Authorization: Bearer {token}')} \\\n" if token is not None else ""
+    return (
+        f"curl -sS {shlex.quote(address)} \\\n{header}  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(document))}\n"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
     """One native format.
@@ -27,6 +42,7 @@ class Adapter:
         title: its name for people.
         parse: body, content type and source to observations; raises `MalformedDelivery` and nothing else.
         snippet: full address of the endpoint and token to the exact block for the sender's settings.
+        trial: the same to a command that delivers one trial alert as the sender would.
         endpoint: path of the endpoint, `{source}` standing for the source's name.
         lease_seconds: how long a firing statement holds that does not say it itself; None: the repeat interval decides.
         repeat_interval_seconds: how often the sender repeats where the source's own setting is silent; None: it does not repeat.
@@ -37,6 +53,7 @@ class Adapter:
     title: str
     parse: Parser
     snippet: Snippet
+    trial: Snippet
     endpoint: str = "/hooks/{source}"
     lease_seconds: float | None = None
     repeat_interval_seconds: float | None = None

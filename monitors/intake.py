@@ -16,11 +16,11 @@ from engine.clock import micros
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
 from engine.errors import InvalidInput, MalformedDelivery, NotFound, TocsinError
 from engine.identity import alert_id, delivery_id, source_id
-from engine.judgement import Judgement, LeasePolicy
+from engine.judgement import ENDS_AT, LEASE, STALE, Judgement, LeasePolicy, holder_of
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Parsed, SourceProfile
 from engine.source import Source
-from engine.store import KeptBody
+from engine.store import DueTimer, KeptBody
 from monitors.adapter import Adapter
 from monitors.integrations.registry import adapter_named
 
@@ -30,6 +30,8 @@ REJECTED_BYTES_A_DAY: Final = 16 * 1024 * 1024
 KEPT_OF_TOO_LARGE: Final = 64 * 1024
 LARGE_BODY: Final = 256 * 1024
 IDEMPOTENCY_KEY: Final = "key:"
+# Between a source and a format that is not its own, where such a pair holds an alert; no source's name has it.
+BY: Final = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,15 @@ class Intake:
             self._profiles[name] = found
         return found
 
+    def lease_behind(self, timer: DueTimer) -> LeasePolicy:
+        """How long the word of that source holds whose lease the timer is."""
+        if timer.purpose not in (LEASE, ENDS_AT, STALE):
+            return LeasePolicy()
+        alert = self._ledger.get(Alert, UUID(bytes=timer.owner))
+        name, _, form = (holder_of(alert, UUID(bytes=timer.timer)) or (alert.holders or (alert.source,))[0]).partition(BY)
+        profile = self.profile(name)
+        return lease_policy(profile, adapter_named(form or profile.adapter))
+
     async def receive(
         self, source: str, body: bytes, *, content_type: str = "", identity: str | None = None, adapter: Adapter | None = None
     ) -> Receipt:
@@ -115,6 +126,7 @@ class Intake:
     ) -> Unit[Receipt]:
         identity = f"{IDEMPOTENCY_KEY}{identity}" if identity else parsed.identity
         lease = lease_policy(profile, adapter)
+        holder = profile.name if adapter.name == profile.adapter else f"{profile.name}{BY}{adapter.name}"
 
         def decide(work: Work) -> Receipt:
             delivery = delivery_id(profile.name, identity) if identity else work.new_id()
@@ -122,7 +134,7 @@ class Intake:
                 known = work.load(Delivery, delivery)
                 if known.exists:
                     return _same_again(work, known, body, identity)
-            judgement = Judgement.for_source(work, profile.name, lease)
+            judgement = Judgement.for_source(work, profile.name, lease, holder)
             if judgement.profile != profile:
                 raise _ProfileChanged
             arrived = DeliveryReceived(
@@ -136,7 +148,7 @@ class Intake:
             said = adapter.received(parsed, profile, work.now) if adapter.lease_end_resolves else parsed
             if len(said.observations) > 1:
                 keys = {observation.dedup_key for observation in said.observations}
-                work.prefetch(Alert, [alert_id(profile.name, key) for key in keys if key is not None])
+                work.prefetch(Alert, [alert_id(profile.space, key) for key in keys if key is not None])
             monitoring_events = tuple(judgement.judge(observation) for observation in said.observations)
             fact.event = DeliveryReceived(
                 source=arrived.source, adapter=arrived.adapter, received_at=arrived.received_at, length=arrived.length,

@@ -17,6 +17,7 @@ from projections.deliveries import CODES, DISPOSITIONS
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.views import Reader
 
+MOST_LOOKED_THROUGH: Final = 1_000
 _COLUMNS: Final = "position, id, source, adapter, received_at, length, events, lost, status, path, reason"
 
 
@@ -139,6 +140,18 @@ def deliveries(
     )
     more = to_cursor("newest", [rows[limit - 1][0]]) if len(rows) > limit else None
     return Page(items=[_row(row) for row in rows[:limit]], next=more, position=at)
+
+
+def first_since(reader: Reader, source: str, position: int) -> DeliveryRow | None:
+    """A source's first delivery after a position that could be read, else its latest; None: none came.
+
+    It is looked for among the first thousand, so that a sender that is wrong all night costs no more than one that is not.
+    """
+    values = {"source": source, "position": position, "most": MOST_LOOKED_THROUGH}
+    since = f"SELECT {_COLUMNS} FROM deliveries WHERE source = :source AND position > :position ORDER BY position"
+    row = reader.row(f"SELECT * FROM ({since} LIMIT :most) WHERE status IS NULL ORDER BY position LIMIT 1", values)
+    row = row or reader.row(f"{since} DESC LIMIT 1", values)
+    return None if row is None else _row(row)
 
 
 def delivery(reader: Reader, delivery_id: UUID) -> DeliveryDetail | None:

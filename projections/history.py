@@ -19,6 +19,8 @@ from engine.alert import (
     AlertSenderJoined,
     AlertSenderLeft,
     AlertSeverityChanged,
+    AlertSourceJoined,
+    AlertSourceLeft,
     AlertWentStale,
 )
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
@@ -39,7 +41,7 @@ from projections.ticket_fold import TICKET_EVENTS
 
 ALERT_EVENTS: Final[frozenset[type[Event]]] = frozenset({
     AlertEpisodeOpened, AlertEpisodeEnded, AlertEpisodeMissed, AlertListed, AlertAcknowledged, AlertSeverityChanged,
-    AlertSenderJoined, AlertSenderLeft, AlertWentStale, AlertHeardAgain,
+    AlertSenderJoined, AlertSenderLeft, AlertSourceJoined, AlertSourceLeft, AlertWentStale, AlertHeardAgain,
 })
 CORRELATION_EVENTS: Final[frozenset[type[Event]]] = frozenset({
     CorrelationIncidentOpened, CorrelationAlertJoined, CorrelationAlertEnded,

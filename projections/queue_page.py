@@ -142,6 +142,11 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+def any_ticket(reader: Reader) -> bool:
+    """Whether there has ever been a ticket."""
+    return reader.row("SELECT 1 FROM tickets LIMIT 1") is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sort:
     """An order of the queue: index, columns (with their types in a cursor), and how a key is compared."""

@@ -24,6 +24,7 @@ CREATE TABLE sources (
     severity                TEXT    NOT NULL,
     rule                    TEXT    NOT NULL,
     repeat_interval_seconds REAL,
+    identity                TEXT,                   -- the source whose alerts it reports too
     added                   INTEGER NOT NULL        -- position
 ) WITHOUT ROWID;
 CREATE TABLE source_activity (
@@ -41,6 +42,7 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One configured sender.
 
     Attributes:
+        identity: the source whose alerts it reports too; None: its own.
         heard_at: its latest delivery that could be read; None: never.
         rejected_at: its latest one that could not.
     """
@@ -52,6 +54,7 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     severity: str
     rule: str
     repeat_interval_seconds: float | None
+    identity: str | None
     heard_at: datetime | None
     deliveries: int
     monitoring_events: int
@@ -83,13 +86,13 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
             activity.rejected_at = micros(event.received_at)
         elif isinstance(event, SourceAdded):
             connection.execute(
-                "INSERT INTO sources (name, id, adapter, zone, severity, rule, repeat_interval_seconds, added) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET adapter = excluded.adapter, "
+                "INSERT INTO sources (name, id, adapter, zone, severity, rule, repeat_interval_seconds, identity, added) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET adapter = excluded.adapter, "
                 "zone = excluded.zone, severity = excluded.severity, rule = excluded.rule, "
-                "repeat_interval_seconds = excluded.repeat_interval_seconds",
+                "repeat_interval_seconds = excluded.repeat_interval_seconds, identity = excluded.identity",
                 (
                     event.name, fact.stream_id.bytes, event.adapter, event.zone, event.severity.value, event.rule,
-                    event.repeat_interval_seconds, fact.position,
+                    event.repeat_interval_seconds, event.identity, fact.position,
                 ),
             )
     connection.executemany(
@@ -106,7 +109,7 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
 
 PROJECTION: Final = Projection(
     name="sources",
-    version=1,
+    version=2,
     tables=(Table("sources", "name"), Table("source_activity", "name")),
     ddl=_DDL,
     events=frozenset({SourceAdded, DeliveryReceived, DeliveryRejected}),
@@ -114,7 +117,7 @@ PROJECTION: Final = Projection(
 )
 
 _SELECT: Final = (
-    "SELECT s.id, s.name, s.adapter, s.zone, s.severity, s.rule, s.repeat_interval_seconds, a.heard_at, "
+    "SELECT s.id, s.name, s.adapter, s.zone, s.severity, s.rule, s.repeat_interval_seconds, s.identity, a.heard_at, "
     "coalesce(a.deliveries, 0), coalesce(a.monitoring_events, 0), coalesce(a.rejected, 0), a.rejected_at "
     "FROM sources AS s LEFT JOIN source_activity AS a ON a.name = s.name"
 )
@@ -130,11 +133,16 @@ def source(reader: Reader, name: str) -> SourceRow | None:
     return None if row is None else _row(row)
 
 
+def never_heard(reader: Reader) -> bool:
+    """Whether nothing has ever arrived, from anybody."""
+    return reader.row("SELECT 1 FROM source_activity LIMIT 1") is None
+
+
 def _row(row: tuple[Any, ...]) -> SourceRow:
     return SourceRow(
         id=UUID(bytes=row[0]), name=row[1], adapter=row[2], zone=row[3], severity=row[4], rule=row[5],
-        repeat_interval_seconds=row[6], heard_at=_instant(row[7]), deliveries=row[8], monitoring_events=row[9], rejected=row[10],
-        rejected_at=_instant(row[11]),
+        repeat_interval_seconds=row[6], identity=row[7], heard_at=_instant(row[8]), deliveries=row[9], monitoring_events=row[10],
+        rejected=row[11], rejected_at=_instant(row[12]),
     )
 
 

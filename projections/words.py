@@ -19,6 +19,8 @@ from engine.alert import (
     AlertSenderJoined,
     AlertSenderLeft,
     AlertSeverityChanged,
+    AlertSourceJoined,
+    AlertSourceLeft,
     AlertWentStale,
 )
 from engine.correlation import CorrelationAlertEnded, CorrelationAlertJoined, CorrelationIncidentOpened
@@ -374,6 +376,18 @@ def _sender_left(event: AlertSenderLeft, fact: Fact, telling: Telling) -> str:
     )
 
 
+def _source_joined(event: AlertSourceJoined, fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("{source} reports {alert} too").format(source=event.source, alert=telling.names.alert(fact.stream_id))
+
+
+def _source_left(event: AlertSourceLeft, fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("{source} has stopped repeating {alert}; others still report it").format(
+        source=event.source, alert=telling.names.alert(fact.stream_id)
+    )
+
+
 def _went_stale(_event: AlertWentStale, fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     return _("{alert} is stale: its source has stopped repeating it").format(
@@ -510,6 +524,8 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     AlertSeverityChanged: _severity_changed,
     AlertSenderJoined: _sender_joined,
     AlertSenderLeft: _sender_left,
+    AlertSourceJoined: _source_joined,
+    AlertSourceLeft: _source_left,
     AlertWentStale: _went_stale,
     AlertHeardAgain: _heard_again,
     CorrelationIncidentOpened: _group_opened,

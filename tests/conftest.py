@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from uuid import UUID
 
 import pytest
 
@@ -15,14 +14,13 @@ from engine.clock import SimulatedClock, micros
 from engine.event import Event
 from engine.identity import alert_id, rule_id, source_id
 from engine.incident import Incident, IncidentOpened
-from engine.judgement import ENDS_AT, LEASE, STALE
 from engine.ledger import Ledger, Unit, Work
 from engine.policy import fire
 from engine.rule import Rule, TicketRule
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
-from monitors.intake import Intake, Receipt, lease_policy
+from monitors.intake import Intake, Receipt
 from monitors.integrations.registry import ADAPTERS, adapter_named
 
 if TYPE_CHECKING:
@@ -74,9 +72,7 @@ class Bell:
         """Fire the timers that are due now."""
         fired = 0
         for due in self.ledger.store.due_timers(micros(self.clock.now()), 1_000):
-            alert = self.ledger.get(Alert, UUID(bytes=due.owner)) if due.purpose in (LEASE, ENDS_AT, STALE) else None
-            profile = self.intake.profile(alert.source if alert else "alertmanager")
-            fired += self.ledger.run(fire(due, lease_policy(profile, adapter_named(profile.adapter))))
+            fired += self.ledger.run(fire(due, self.intake.lease_behind(due)))
         return fired
 
     def act(self, incident: Incident, command: str, **values: object) -> Incident:

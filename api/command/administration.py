@@ -1,30 +1,24 @@
 """Sources, tokens, accounts, rules and the views: what an administrator does from the terminal, also beside a running server."""
 
-import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from api import connecting
 from api.command.opening import DataOption, opened, viewed
 from api.rulebook_file import read_rulebook
-from engine.errors import Conflict, InvalidInput
-from engine.identity import rule_id, source_id
+from engine.errors import InvalidInput
+from engine.identity import rule_id
 from engine.ledger import Unit, Work
 from engine.observation import Severity
-from engine.person import Role
 from engine.rule import Rule, TicketRule
 from engine.rulebook import RULEBOOK, Rulebook
-from engine.source import Source, SourceAdded
-from monitors.integrations import pagerduty
-from monitors.integrations.generic import ADAPTER, read_mapping
-from monitors.integrations.registry import adapter_named
-
-GENERIC: Final = ADAPTER.name
+from engine.source import SourceAdded
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -87,56 +81,28 @@ def add_source(
     mapping: Annotated[Path | None, typer.Option("--mapping", exists=True, dir_okay=False, help="TOML mapping of a generic source")] = None,
     repeat: Annotated[float | None, typer.Option("--repeat-seconds", min=1, help="How often it repeats what still fires")] = None,
     ignore: Annotated[list[str] | None, typer.Option("--ignore-label", help="A label that names the reporter, such as replica")] = None,
+    same_as: Annotated[str | None, typer.Option("--same-as", help="The source whose alerts it reports too: one key is one alert of both")] = None,
     address: Annotated[str, typer.Option("--address", help="How the sender reaches this server")] = "http://127.0.0.1:8800",
     data: DataOption = None,
 ) -> None:
     """Configure a sender: prints its token, its address and the block to paste into the sender's settings."""
-    chosen = adapter_named(adapter)
-    text = _mapping(mapping, adapter) if mapping else None
-    _check_zone(zone)
-    if not name or len(name) > 100 or not name.isprintable() or any(character in name for character in "/?#% "):
-        raise InvalidInput("name", "1 to 100 printable characters without blanks and / ? # %")
     event = SourceAdded(
-        name=name, adapter=adapter, zone=zone, severity=severity, mapping=text, repeat_interval_seconds=repeat,
-        ignored_labels=tuple(ignore or ()),
+        name=name, adapter=adapter, zone=zone, severity=severity, mapping=_mapping(mapping) if mapping else None,
+        repeat_interval_seconds=repeat, ignored_labels=tuple(ignore or ()), identity=same_as,
     )
-
-    def decide(work: Work) -> None:
-        source = work.load(Source, source_id(name))
-        if source.exists:
-            raise Conflict(f"there is a source {name} already")
-        source.add(event)
-
+    connecting.check_source(event)
     with opened(data) as house:
-        house.ledger.run(Unit(decide, actor="tocsin"))
-        # Clients of PagerDuty's API expect a key of 32 characters.
-        key = secrets.token_hex(16) if chosen.endpoint == pagerduty.ADAPTER.endpoint else None
-        token = house.directory.create_token(role=Role.MONITOR, source=name, value=key)
-        base = (house.settings.public_address or address).rstrip("/")
-    endpoint = base + chosen.endpoint.replace("{source}", name)
-    out.print(f"token    {token}\naddress  {endpoint}\n", markup=False)
-    out.print(chosen.snippet(endpoint, token), markup=False)
+        connecting.add_source(house, event, actor="tocsin")
+        sheet = connecting.connect(house, name, house.settings.public_address or address, actor="tocsin")
+    out.print(f"token    {sheet.token}\naddress  {sheet.address}\n", markup=False)
+    out.print(sheet.block, markup=False)
 
 
-def _mapping(file: Path, adapter: str) -> str:
-    """The text of a mapping that can be used."""
-    if adapter != GENERIC:
-        raise InvalidInput("mapping", f"no mapping: only the adapter {GENERIC} takes one")
+def _mapping(file: Path) -> str:
     try:
-        text = file.read_text()
+        return file.read_text()
     except UnicodeDecodeError as error:
         raise InvalidInput("mapping", f"TOML in UTF-8: {error}") from error
-    read_mapping(text)
-    return text
-
-
-def _check_zone(zone: str) -> None:
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        raise InvalidInput("zone", "an IANA zone such as Europe/Stockholm") from None
 
 
 @tokens.command("create")

@@ -16,8 +16,11 @@ from api.command.opening import DataOption, opened, tell_of_key
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
 from api.watch import Streams
+from engine.delivery import DeliveryReceived, DeliveryRejected
 from projections.runner import Runner
 
+# A log that is longer is no new one, and is not read through at a start.
+LOOKED_THROUGH: Final = 10_000
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -96,6 +99,7 @@ def register(app: typer.Typer) -> None:
                 raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
             runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
+            _tell_where_to_begin(house, address)
         application = create_app(house, runner, address=address)
         if finish is not None:
             finish(application)
@@ -124,3 +128,11 @@ def _tell(house: House, address: str) -> None:
         login, password = house.first_admin
         console.print(f"first account: {login} / {password}   (shown this once)\n  {address}/console")
 
+
+def _tell_where_to_begin(house: House, address: str) -> None:
+    """While nothing has ever arrived, a start says where a monitor is connected."""
+    if house.ledger.last_position > LOOKED_THROUGH:
+        return
+    if not house.store.log(0, 1, types=(DeliveryReceived.TOPIC, DeliveryRejected.TOPIC)):
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"nothing has been heard yet; connect a monitor: {address}/console/connect")

@@ -13,6 +13,7 @@ from api.console import (
     act,
     alerts,
     changes,
+    connect,
     deliveries,
     event_log,
     measures,
@@ -34,7 +35,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
-    organisation,
+    organisation, connect,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

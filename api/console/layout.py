@@ -26,7 +26,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from api.access import AUDITORS, READERS, WORKERS, Principal
+from api.access import ADMINS, AUDITORS, READERS, WORKERS, Principal
 from api.console import instants, language, words
 from api.console.forms import masked
 from api.console.language import gettext as _
@@ -148,6 +148,8 @@ class Frame:
             groups.append((_("Prove"), [self._item("log", _("Log"), "/console/log")]))
         set_up = [self._item("services", _("Services"), "/console/services"), self._item("teams", _("Teams"), "/console/teams")]
         set_up += [self._item("people", _("People"), "/console/people"), self._item("rules", _("Rules"), "/console/rules")]
+        if self.principal.role in ADMINS:
+            set_up.append(self._item("connect", _("Connect a monitor"), "/console/connect"))
         groups.append((_("Set up"), set_up))
         return groups
 

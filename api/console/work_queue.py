@@ -9,16 +9,17 @@ from fastapi import APIRouter, Depends, Request
 from markupsafe import Markup
 from starlette.responses import Response
 
-from api.access import Principal
+from api.access import ADMINS, Principal
 from api.console import instants, words
 from api.console.language import gettext as _
 from api.console.language import mark
-from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
+from api.console.layout import ConsoleRoute, Frame, frame, go_to, reading, reading_views, render
 from api.console.time_left import TimeLeft, time_left
 from engine.errors import InvalidInput
 from projections.organisation import service_names, team_names
 from projections.page import Page
-from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, breached, queue, tickets
+from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, any_ticket, breached, queue, tickets
+from projections.sources import never_heard
 from projections.ticket_row import TicketRow
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -185,6 +186,8 @@ def _urgent_of(page: Page[TicketRow]) -> Page[TicketRow]:
 def queue_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
     """The tickets that wait for somebody, now or as of an instant."""
     with reading_views(request) as reader:
+        if principal.role in ADMINS and not request.query_params and never_heard(reader) and not any_ticket(reader):
+            return go_to("/console/connect")  # an empty queue has nothing to say to whoever sets it up
         mine = request.query_params.get("assignee") == ME
         around = frame(request, principal, reader, "mine" if mine else "queue")
         filters = filters_of(request, principal)

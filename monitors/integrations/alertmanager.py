@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from engine.errors import MalformedDelivery
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile
-from monitors.adapter import Adapter, clamped_end
+from monitors.adapter import Adapter, clamped_end, post_command
 from monitors.dates import read_instant
 from monitors.json_body import element, member, read_documents
 from monitors.labelled_alert import labelled_observation, read_annotations, read_labels
 from monitors.reading import kind_of, read_list, read_object, shown, texts_of
 
 DEFAULT_REPEAT_SECONDS: Final = 4 * 3600.0
+TRIAL_LABELS: Final = {"alertname": "TocsinTrial", "severity": "info"}
 _KINDS: Final = {"firing": ObservationKind.TRIGGER, "resolved": ObservationKind.RESOLVE}
 
 
@@ -87,6 +88,12 @@ receivers:
 """
 
 
+def trial(address: str, token: str) -> str:
+    """A notification of one alert."""
+    alert = {"status": "firing", "labels": TRIAL_LABELS, "annotations": {"summary": "Trial alert"}}
+    return post_command(address, {"version": "4", "status": "firing", "alerts": [alert]}, token=token)
+
+
 def _read_member(
     alert: object, path: str, profile: SourceProfile, group_status: object, described_by: tuple[str, ...]
 ) -> Observation:
@@ -121,5 +128,6 @@ ADAPTER: Final = Adapter(
     title="Prometheus Alertmanager (webhook)",
     parse=parse,
     snippet=snippet,
+    trial=trial,
     repeat_interval_seconds=DEFAULT_REPEAT_SECONDS,
 )

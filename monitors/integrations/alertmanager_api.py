@@ -14,8 +14,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile
-from monitors.adapter import Adapter
+from monitors.adapter import Adapter, post_command
 from monitors.dates import read_instant
+from monitors.integrations.alertmanager import TRIAL_LABELS
 from monitors.json_body import ROOT, element, read_json
 from monitors.labelled_alert import labelled_observation, read_annotations, read_labels
 from monitors.reading import read_list, read_object
@@ -41,7 +42,8 @@ def snippet(address: str, token: str) -> str:
     if parts.port is None:
         host += ":443" if parts.scheme == "https" else ":80"
     return f"""\
-# prometheus.yml
+# prometheus.yml; nothing tells it to send the end of an alert too: it always does, for 15 minutes,
+# and it repeats what fires at least every --rules.alert.resend-delay (1 minute)
 alerting:
   alertmanagers:
     - scheme: {parts.scheme or "http"}
@@ -53,6 +55,11 @@ alerting:
       static_configs:
         - targets: [{json.dumps(host)}]
 """
+
+
+def trial(address: str, token: str) -> str:
+    """One alert, as Prometheus posts it; it ends by itself after 5 minutes."""
+    return post_command(address, [{"labels": TRIAL_LABELS, "annotations": {"summary": "Trial alert"}}], token=token)
 
 
 def _read_alert(value: object, path: str, profile: SourceProfile) -> Observation:
@@ -74,6 +81,7 @@ ADAPTER: Final = Adapter(
     title="Prometheus (Alertmanager API)",
     parse=parse,
     snippet=snippet,
+    trial=trial,
     endpoint="/api/v2/alerts",
     lease_seconds=RESOLVE_TIMEOUT_SECONDS,
     lease_end_resolves=True,

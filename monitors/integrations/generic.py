@@ -27,9 +27,7 @@ With a plain path as `each`, the other expressions see `body` without that list.
 milliseconds) since 1970, or CEL timestamps.
 """
 
-import json
 import re
-import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -40,7 +38,7 @@ import msgspec
 
 from engine.errors import InvalidInput, MalformedDelivery
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile, severity_of
-from monitors.adapter import Adapter, clamped_end
+from monitors.adapter import Adapter, clamped_end, post_command
 from monitors.dates import read_instant_or_epoch
 from monitors.dedup import composed_key
 from monitors.json_body import ROOT, element, member, read_documents
@@ -142,15 +140,18 @@ def parse(body: bytes, content_type: str, profile: SourceProfile) -> Parsed:
     return Parsed(observations=tuple(observations))
 
 
-def snippet(address: str, token: str) -> str:
-    """A command that posts one alert in the default shape."""
+def trial(address: str, token: str) -> str:
+    """One alert in the default shape."""
     event = {"key": "trial", "title": "Trial alert", "severity": "info", "firing": True, "service": "trial"}
+    return post_command(address, event, token=token)
+
+
+def snippet(address: str, token: str) -> str:
+    """The trial, and what else there is to know."""
     return f"""\
-curl -sS {shlex.quote(address)} \\
-  -H {shlex.quote(f"Authorization: Bearer {token}")} \\
-  -H 'Content-Type: application/json' \\
-  -d {shlex.quote(json.dumps(event))}
+{trial(address, token)}\
 # The same with "firing": false resolves it. Several: an array, or one JSON object a line.
+# Another shape than this: a source with a mapping reads it as it is (docs/mapping.md).
 """
 
 
@@ -460,4 +461,4 @@ def _for_cel(value: Any) -> Any:
     return value
 
 
-ADAPTER: Final = Adapter(name="generic", title="Any JSON (mapped)", parse=parse, snippet=snippet)
+ADAPTER: Final = Adapter(name="generic", title="Any JSON (mapped)", parse=parse, snippet=snippet, trial=trial)

@@ -16,7 +16,7 @@ from engine.errors import MalformedDelivery
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile, severity_of
 from monitors.adapter import Adapter
 from monitors.dedup import composed_key
-from monitors.integrations.alertmanager import left_out, read_members
+from monitors.integrations.alertmanager import left_out, read_members, trial
 from monitors.json_body import member, read_documents
 from monitors.reading import any_text, http_link, name_of, read_object, shown, texts_of, title_line
 
@@ -130,4 +130,4 @@ def _legacy_title(notification: Mapping[str, Any]) -> str:
     return f"rule {any_text(notification.get('ruleId'))}"
 
 
-ADAPTER: Final = Adapter(name="grafana", title="Grafana alerting", parse=parse, snippet=snippet)
+ADAPTER: Final = Adapter(name="grafana", title="Grafana alerting", parse=parse, snippet=snippet, trial=trial)

@@ -8,15 +8,13 @@ Facts: PagerDuty's developer documentation, "Events API v2" (fields, words, leng
 by which a summary of more than 1,024 characters is refused, not cut.
 """
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from engine.errors import MalformedDelivery
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile, severity_of
-from monitors.adapter import Adapter
+from monitors.adapter import Adapter, post_command
 from monitors.dates import read_instant
 from monitors.json_body import ROOT, read_json
 from monitors.reading import any_text, http_link, kind_of, name_of, read_object, shown, texts_of, title_line
@@ -123,20 +121,26 @@ def parse_change(body: bytes, _content_type: str, profile: SourceProfile) -> Par
     )
 
 
-def snippet(address: str, token: str) -> str:
-    """A command that opens an alert; the token is the routing key, to be entered where a client asks for one."""
+def trial(address: str, token: str) -> str:
+    """A trigger; the token is its routing key."""
     event = {
         "routing_key": token,
         "event_action": "trigger",
         "dedup_key": "tocsin-trial",
         "payload": {"summary": "Trial alert", "source": "trial.example.com", "severity": "info"},
     }
+    return post_command(address, event)
+
+
+def snippet(address: str, token: str) -> str:
+    """What a client of that API asks for."""
     return f"""\
-# Any client of PagerDuty's Events API v2: set its events address to {address}
-# and its routing key (integration key) to {token}. To try it out:
-curl -sS {shlex.quote(address)} \\
-  -H 'Content-Type: application/json' \\
-  -d {shlex.quote(json.dumps(event))}
+# Any client of PagerDuty's Events API v2:
+#   events address                          {address}
+#   routing key (integration key)           {token}
+# where it has a field of its own for change events: {address.removesuffix(ADAPTER.endpoint) + CHANGE_ENDPOINT}
+# To try it out:
+{trial(address, token)}\
 """
 
 
@@ -252,4 +256,6 @@ def _link(event: Mapping[str, Any]) -> str | None:
     return next((address for address in map(http_link, [event.get("client_url"), *addresses]) if address), None)
 
 
-ADAPTER: Final = Adapter(name="pagerduty", title="PagerDuty Events API v2", parse=parse, snippet=snippet, endpoint="/v2/enqueue")
+ADAPTER: Final = Adapter(
+    name="pagerduty", title="PagerDuty Events API v2", parse=parse, snippet=snippet, trial=trial, endpoint="/v2/enqueue"
+)

@@ -176,7 +176,7 @@ def test_one_is_never_sent_to_another_place_than_the_console(desk: Desk, elsewhe
 def test_signing_out_ends_the_session_everywhere(desk: Desk) -> None:
     desk.sign_in("ada")
     secret = desk.client.cookies[SESSION_COOKIE]
-    token = field(desk.page("/console"), "csrf_token")
+    token = field(desk.page("/console/alerts"), "csrf_token")
     assert desk.client.post("/console/sign-out", data={"csrf_token": token}, follow_redirects=False).status_code == 303
     desk.client.cookies.set(SESSION_COOKIE, secret)
     assert desk.client.get("/console", follow_redirects=False).status_code == 303

@@ -57,6 +57,17 @@ def test_an_unknown_adapter_is_told_the_known_ones(run: Run, tmp_path: Path) -> 
     refused(run(["source", "add", "x", "--adapter", "zabix", "--data", tmp_path / "data"]), "alertmanager, prometheus, grafana")
 
 
+def test_a_source_may_report_the_same_alerts_as_another(run: Run, tmp_path: Path) -> None:
+    add: list[str | Path] = ["source", "add", "prom-api", "--adapter", "prometheus", "--data", tmp_path / "data", "--same-as"]
+    code, _, said = run([*add, "nobody"])
+    assert (code, "no source nobody" in said) == (1, True)
+    code, out, _ = run([*add, "alertmanager"])
+    assert (code, "prometheus.yml" in out) == (0, True)
+    house = open_house(load_settings({}, data=tmp_path / "data"))
+    assert house.intake.profile("prom-api").space == "alertmanager"
+    house.close()
+
+
 def test_a_token_stands_alone_on_standard_output_and_the_new_key_beside_it(run: Run, tmp_path: Path) -> None:
     _, out, said = run(["token", "create", "--role", "admin", "--data", tmp_path / "data"])
     assert out.startswith("tcs_")

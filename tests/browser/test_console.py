@@ -177,6 +177,40 @@ def test_an_incident_appears_in_the_open_queue_and_is_told(desk: Watched, server
     expect(row).to_have_count(0)
 
 
+def test_a_monitor_is_connected_and_its_first_words_appear(server: Server, browser: Browser) -> None:
+    context = browser.new_context(base_url=server.address, permissions=["clipboard-read", "clipboard-write"])
+    watched = Watched(context)
+    page = watched.page("/console/connect")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Any JSON (mapped)").click()
+    page.get_by_label("Name of the source").fill("first-words")
+    page.get_by_role("button", name="Make its token").click()
+    expect(page.locator("#block")).to_contain_text("Bearer tcs_")
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.locator("#block-said")).to_have_text("Copied.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("#block").text_content()
+    live(page)
+    page.evaluate("window.mark = 'not reloaded'")
+    expect(page.get_by_text("Nothing yet from first-words.")).to_be_visible()
+    (token,) = re.findall(r"tcs_[\w-]+", copied)
+    headers = {"Authorization": f"Bearer {token}"}
+    httpx2.post(f"{server.address}/hooks/first-words", content=b'{"severity": 1', headers=headers)
+    expect(page.get_by_text("could not be read")).to_be_visible()
+    httpx2.post(f"{server.address}/hooks/first-words", json={"key": "w", "title": "Words", "severity": "critical"}, headers=headers)
+    expect(page.locator(".heard .word")).to_contain_text("1 observation, 1 opened.")
+    expect(page.locator(".heard a[href^='/console/tickets/INC-']")).to_be_visible()
+    assert page.evaluate("window.mark") == "not reloaded"
+    # What is loaded again holds no token, and still knows what was heard.
+    page.reload()
+    expect(page.get_by_text("The token is not shown again")).to_be_visible()
+    expect(page.locator(".heard .word")).to_contain_text("1 observation, 1 opened.")
+    assert "tcs_" not in page.content()
+    watched.close()
+
+
 def test_the_queue_is_worked_by_keys(desk: Watched, server: Server) -> None:
     first, second = server.ring("First of two", service="Keys one"), server.ring("Second of two", service="Keys two")
     page = desk.page("/console?assignee=nobody")

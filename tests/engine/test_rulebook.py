@@ -71,6 +71,11 @@ def test_any_text_at_all_is_a_condition_or_is_refused_and_never_an_error(when: s
     assert fault_of(when) is None or not matches(when, VPN) or "ticket" not in when
 
 
+def test_a_condition_that_divides_by_nothing_is_refused_and_never_holds() -> None:
+    assert fault_of("1 / 0 == 1") is not None
+    assert not matches("1 / 0 == 1", VPN)
+
+
 def test_every_field_is_there_whatever_is_known() -> None:
     record = record_of(origin=Origin.ALERT, ticket={})
     for room, fields in FIELDS.items():
