@@ -31,6 +31,7 @@ LONGEST_TEXT: Final = 10_000
 MOST_COMMENTS: Final = 300
 # What ten thousand alerts of one incident say is much the same; more of it would be indexed again with each of them.
 MOST_ALERT_TEXT: Final = 3_000
+LONGEST_LINE: Final = 300   # one label of an alert
 # Labels that name the machine, whichever monitoring system says it.
 HOST_LABELS: Final = ("host", "hostname", "instance", "node", "server", "pod")
 
@@ -178,6 +179,11 @@ class Document:
         """It was solved, and how."""
         self.solution, self.code, self.automatic, self.solved, self.solved_at = _text(solution), code, automatic, position, micros(at)
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing that an alert says would be added any more."""
+        return len(self.hosts) >= MOST_ALERT_TEXT and len(self.alerts) >= MOST_ALERT_TEXT
+
     def hear(self, hosts: str, alerts: str) -> None:
         """What an alert of it says, so much of it as is new."""
         self.hosts, self.alerts = _added(self.hosts, hosts), _added(self.alerts, alerts)
@@ -202,10 +208,18 @@ def _text(text: str | None) -> str:
     """As it is indexed: an erased text is none, and the marks of a snippet stand in no text."""
     if not text or text == ERASED:
         return ""
+    if len(text) <= LONGEST_TEXT and text.isprintable():
+        return text
     return text[:LONGEST_TEXT].replace("\x02", " ").replace("\x03", " ").replace("\0", " ")
 
 
+def _line(text: str) -> str:
+    return text if text.isprintable() and len(text) <= LONGEST_LINE else " ".join(_text(text[:LONGEST_LINE]).split("\n"))
+
+
 def _added(known: str, more: str) -> str:
+    if len(known) >= MOST_ALERT_TEXT:
+        return known
     lines = known.split("\n") if known else []
     for line in more.split("\n"):
         if line and line not in lines and len(known) < MOST_ALERT_TEXT:
@@ -219,7 +233,7 @@ def _said(event: AlertEpisodeOpened) -> tuple[str, str]:
     labels = event.labels
     hosts = [event.resource or "", *(labels[name] for name in HOST_LABELS if name in labels)]
     others = [event.title, event.service or "", *(value for name, value in labels.items() if name not in HOST_LABELS)]
-    return tuple("\n".join(_text(part).replace("\n", " ") for part in dict.fromkeys(parts)) for parts in (hosts, others))  # type: ignore[return-value]  # two of them
+    return "\n".join(map(_line, dict.fromkeys(hosts))), "\n".join(map(_line, dict.fromkeys(others)))
 
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM search_documents WHERE id IN ({{keys}})"
@@ -255,7 +269,9 @@ class _Batch:
                 document = self._opened(fact) if type(event) in OPENS else self._documents[fact.stream_id.bytes]
                 brings(document, event, fact)
             elif isinstance(event, AlertEpisodeOpened):
-                self._hear(fact.stream_id.bytes, event.incident, _said(event))
+                told = self._documents.get(event.incident.bytes) if event.incident else None
+                if told is None or not told.full:
+                    self._hear(fact.stream_id.bytes, event.incident, _said(event))
             elif isinstance(event, AlertSeverityChanged):
                 if event.incident is not None:
                     said = self._waiting.get(fact.stream_id.bytes)

@@ -73,6 +73,8 @@ LEAST_LIKENESS: Final = 0.3
 # What a rule wrote into the solution helps nobody who looks for one.
 AUTOMATIC_WORTH: Final = 0.6
 LABEL_WORTH: Final = 0.3
+# A word that no other ticket has is perhaps a name, perhaps a number: it speaks a little against being the same.
+OWN_WORTH: Final = 2.0
 LONGEST_EXCERPT: Final = 280
 _ALIKE: Final = ("title", "service", "hosts", "alerts", "item")
 _IN_ALIKE: Final = f"{{{' '.join(_ALIKE)}}}"
@@ -444,7 +446,8 @@ def similar(reader: Reader, number: str, *, as_of: int | None = None, limit: int
     """Solved tickets that speak of the same as this one, the most alike first; None where there is no such ticket by then.
 
     Args:
-        as_of: a log position; only what was solved by then is offered, with the solution that was known then.
+        as_of: a log position; only what was solved by then is offered, and not what was solved anew since: the index knows
+            the latest solution.
 
     Raises:
         InvalidInput: bad limit.
@@ -468,7 +471,8 @@ def similar(reader: Reader, number: str, *, as_of: int | None = None, limit: int
 
 def _sharing(reader: Reader, often: Mapping[str, int], ticket: int, at: int) -> list[int]:
     """Solved tickets with any of the rarest words, by bm25."""
-    rarest = sorted(often.items(), key=lambda pair: pair[1])[:MOST_TERMS]
+    shared = [(word, number) for word, number in often.items() if number > 1]
+    rarest = sorted(shared, key=lambda pair: pair[1])[:MOST_TERMS]
     rare = [_quoted(word) for word, number in rarest if number <= MOST_OF_A_TERM]
     if not rare:
         return []
@@ -500,7 +504,7 @@ def _then_or_now(reader: Reader, at: int) -> str:
 
 
 def _often(reader: Reader, title: str, texts: Sequence[str]) -> dict[str, int]:
-    """Words of a ticket that others have too, and how many tickets have each, counted no further than needed."""
+    """Words of a ticket, and how many tickets have each, counted no further than needed."""
     words = list(dict.fromkeys(token for text in (title, *texts) for token in _tokens(text) if len(token) > 1))
     often = {}
     for word in words[:MOST_WORDS_LOOKED_UP]:
@@ -508,15 +512,15 @@ def _often(reader: Reader, title: str, texts: Sequence[str]) -> dict[str, int]:
             "SELECT count(*) FROM (SELECT 1 FROM search_index WHERE search_index MATCH :match LIMIT :most)",
             {"match": f"{_IN_ALIKE} : {_quoted(word)}", "most": MOST_OF_A_TERM + 1},
         )
-        if row is not None and row[0] > 1:
-            often[word] = row[0]
+        often[word] = row[0] if row is not None else 0
     return often
 
 
 def _weights(often: Mapping[str, int], said: Collection[str]) -> dict[str, float]:
-    """How much a word says: the rarer, the more; and less where only a label says it."""
+    """How much a word says: the rarer, the more; less where only a label says it, or where nobody else does."""
     return {
-        word: math.log(1 + 2 * MOST_OF_A_TERM / number) * (1.0 if word in said else LABEL_WORTH) for word, number in often.items()
+        word: (math.log(1 + 2 * MOST_OF_A_TERM / number) if number > 1 else OWN_WORTH) * (1.0 if word in said else LABEL_WORTH)
+        for word, number in often.items()
     }
 
 

@@ -162,13 +162,16 @@ def test_a_number_from_elsewhere_finds_its_ticket(world: World, runner: Runner) 
 def test_better_places_come_first_and_the_open_before_the_done(world: World, runner: Runner) -> None:
     said = world.incident("Something else")
     world.act(said, "comment", text="Not the spooler, surely; it hums along as ever before in the corner.", visibility=Visibility.INTERNAL, author=None)
-    done = world.incident("Spooler stuck")
     still = world.incident("Spooler stuck")
+    done = world.incident("Spooler stuck")
     world.act(done, "resolve", code="solved", solution="Gone by itself.")
     world.incident("Nothing of the kind")
     world.incident("Nothing of the kind either")
     world.incident("And a third")
     assert found(runner, "spooler") == [still, done, said]
+    world.clock.advance(90 * 86_400)
+    new = world.incident("Spooler stuck")
+    assert found(runner, "spooler") == [new, still, done, said], "and the new before the old"
 
 
 def test_pages_of_a_search_go_on_where_the_last_one_ended_whatever_is_opened_meanwhile(world: World, runner: Runner) -> None:
@@ -426,6 +429,16 @@ def test_a_page_of_the_past_offers_only_what_was_solved_by_then(world: World, ru
     assert alike(runner, now) == []
     assert alike(runner, now, as_of=then) == []
     assert alike(runner, now, as_of=solved) == [(before, "Emptied it.")]
+    world.act(before, "resolve", code="solved", solution="Exchanged it.")
+    assert alike(runner, now) == [(before, "Exchanged it.")]
+    assert alike(runner, now, as_of=solved) == [], "rather nothing than what was not known then"
+
+
+def test_one_word_in_common_is_not_the_same(world: World, runner: Runner) -> None:
+    for place in range(3):
+        other = world.incident(f"Spooler {place} makes odd sounds when paper runs low")
+        world.act(other, "resolve", code="solved", solution="Oiled.")
+    assert alike(runner, world.incident("Cannot sign in to the spooler since the password expired yesterday")) == []
 
 
 def test_nothing_is_like_what_is_not_there(world: World, runner: Runner) -> None:

@@ -79,6 +79,10 @@ def test_who_could_take_some_is_shown_and_others_only_with_something(world: Worl
     assert [load.name for load in loads(world, runner).people] == ["Agent"]
     world.act(world.incident(), "assign", team=None, assignee=auditor)
     assert [load.name for load in loads(world, runner).people] == ["Auditor", "Agent"]
+    before = world.head
+    enrol(world, world.person("Later"), Role.AGENT)
+    assert [load.name for load in loads(world, runner).people] == ["Auditor", "Agent", "Later"]
+    assert [load.name for load in loads(world, runner, as_of=before).people] == ["Auditor", "Agent"]
 
 
 def test_what_presses_most_comes_first(world: World, runner: Runner) -> None:
