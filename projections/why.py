@@ -16,7 +16,7 @@ from engine.event import Fact, shown_fields
 from engine.incident import Incident
 from engine.ledger import Ledger
 from engine.request import ServiceRequest
-from engine.ticket import Ticket
+from engine.ticket import Ticket, TicketTriaged
 from projections.views import Reader
 
 LONGEST_CHAIN: Final = 50
@@ -120,12 +120,15 @@ def _cause(ledger: Ledger, reference: str | None) -> Fact | None:
 
 
 def _reason(fact: Fact) -> Reason:
-    rule = getattr(fact.event, "rule", None)
+    event = fact.event
+    rule, version = getattr(event, "rule", None), getattr(event, "rule_version", None)
+    if isinstance(event, TicketTriaged):
+        rule, version = ", ".join(row.name for row in event.decisions), event.rulebook_version
     named = isinstance(rule, str)
     return Reason(
         position=fact.position, recorded_at=fact.recorded_at, type=fact.type, actor=fact.actor, stream=str(fact.stream_id),
         version=fact.version, rule=rule if named else None,
-        rule_version=getattr(fact.event, "rule_version", None) if named else None, data=msgspec.to_builtins(shown_fields(fact.event)),
+        rule_version=version if named else None, data=msgspec.to_builtins(shown_fields(fact.event)),
     )
 
 

@@ -64,7 +64,7 @@ def queue(
     table = Table(box=box.SIMPLE_HEAD, title=f"Queue as of {now:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
     for column in ("Number", "Prio", "What", "Service", "State", "With", "Time left"):
         table.add_column(
-            column, no_wrap=column in ("Number", "Prio", "Time left"), overflow="fold", min_width=24 if column == "What" else None
+            column, no_wrap=column in ("Number", "Prio"), overflow="fold", min_width={"What": 24, "Time left": 9}.get(column)
         )
     for row in page.items:
         with_whom = row.assignee or row.team or "nobody"

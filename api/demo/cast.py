@@ -38,3 +38,14 @@ SERVICES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "File service": ("Workplace", ("srv-nfs-01",)),
     "Identity": ("Network", ("srv-idp-01", "srv-idp-02")),
 }
+# Team -> support level.
+TEAMS: Final = {"Workplace": 1, "Shop": 2, "Network": 2, "Databases": 3}
+# Service -> (tier, depends on). Identity is left for adoption.
+REGISTERED: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
+    "Shop": (1, ("Payments", "Orders database", "Identity")),
+    "Payments": (1, ("Orders database",)),
+    "Orders database": (1, ()),
+    "Mail": (2, ("Identity",)),
+    "Remote access": (2, ("Identity",)),
+    "File service": (3, ()),
+}

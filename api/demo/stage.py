@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from api.commands import COMMANDS_OF, KINDS, Context, OpenIncident, SubmitRequest, open_incident, submit_request
-from api.demo.cast import ACCOUNTS, PASSWORD
+from api.demo.cast import ACCOUNTS, PASSWORD, REGISTERED, SERVICES, TEAMS
 from api.demo.week import DAYS, Act, Open, Ring, Step, last_tuesday, trickle, week
 from api.hooks import PAGERDUTY_CHANGES
 from api.house import DEMO_MARK, House, open_house
@@ -23,6 +23,8 @@ from api.settings import BadSettings, Settings
 from engine.clock import SimulatedClock, rfc3339
 from engine.errors import Refused
 from engine.ledger import Unit, Work
+from engine.service import Service, service_id
+from engine.team import Team, team_id
 from engine.ticket import Ticket
 from projections.runner import Runner
 
@@ -124,12 +126,20 @@ def _mark(work: Work) -> None:
     work.after.append(lambda store: store.set_meta(DEMO_MARK, "week"))
 
 
+def _register(work: Work) -> None:
+    for name, level in TEAMS.items():
+        work.load(Team, team_id(name)).register(name=name, level=level)
+    for name, (tier, needs) in REGISTERED.items():
+        work.load(Service, service_id(name)).register(name=name, owner_team=SERVICES[name][0], tier=tier, depends_on=needs)
+
+
 def _fill(house: House, clock: SimulatedClock, now: datetime, progress: Progress) -> None:
     for account in ACCOUNTS:
         house.directory.open_account(
             login=account.login, name=account.name, role=account.role, team=account.team, password=PASSWORD,
             email=f"{account.login}@example.com",
         )
+    house.ledger.run(Unit(_register, actor="tocsin"))
     stage, steps = Stage(house, clock), week(now)
     bar = progress.add_task("a week of bells", total=len(steps))
 
