@@ -62,15 +62,13 @@ def queue(
         out.print("Nothing waits for anybody. :bell:")
         return
     table = Table(box=box.SIMPLE_HEAD, title=f"Queue as of {now:%Y-%m-%d %H:%M:%S} UTC", title_justify="left")
-    for column in ("Number", "Prio", "What", "Service", "State", "With", "Time left"):
-        table.add_column(
-            column, no_wrap=column in ("Number", "Prio"), overflow="fold", min_width={"What": 24, "Time left": 9}.get(column)
-        )
+    for column in ("Number", "Prio", "What", "State", "With", "Time left"):
+        table.add_column(column, no_wrap=column in ("Number", "Prio"), overflow="fold")
     for row in page.items:
         with_whom = row.assignee or row.team or "nobody"
         table.add_row(
-            row.number, Text(row.priority, STYLES[row.priority]), Text(row.title), row.service or "", row.state.replace("_", " "),
-            Text(with_whom), _left(row, now),
+            row.number, Text(row.priority, STYLES[row.priority]), Text.assemble(row.title, (f"  {row.service}" if row.service else "", "dim")),
+            row.state.replace("_", " "), Text(with_whom), _left(row, now),
         )
     out.print(table)
     if page.next:
