@@ -1,6 +1,7 @@
 # make run    starts Tocsin with a demo week on http://127.0.0.1:8800 (needs python3 3.11+, venv, make)
 # make test   proves it: everything, in a real browser and with real processes
 # make check  the quick part (ruff, mypy, imports, unit and law tests)
+# make words  brings changed texts into the catalogues of api/locale
 # make bench  what it costs; make soak the long tests; make install Tocsin into .venv only
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8800
 
-.PHONY: run install test check bench soak lock clean
+.PHONY: run install test check bench soak lock words clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/tocsin serve --demo --port $(PORT) --data $${TOCSIN_DATA:-data/demo}
@@ -54,6 +55,12 @@ bench: $(VENV)/.test
 
 soak: $(VENV)/.test
 	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m "process or law" tests
+
+words:
+	@$(BIN)/pybabel -q extract -F api/locale/babel.cfg -k mark -k translate -k many:1,2 -k InvalidInput:2 -k required:3 -k plain_name:3 \
+	  -k NotFound:1 -k NotAllowed -k Conflict --no-location --sort-output --omit-header -o api/locale/tocsin.pot .
+	@for name in api/locale/*.po; do language=$$(basename $$name .po); $(BIN)/pybabel -q update -i api/locale/tocsin.pot -o $$name \
+	  -l $$language --omit-header --ignore-obsolete --no-fuzzy-matching; done
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \

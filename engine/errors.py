@@ -52,13 +52,14 @@ class IllegalTransition(Refused):
 
     Attributes:
         legal: the commands that its state allows, in the order people would try them.
+        why: what else stands in the way, where it is not the state.
     """
 
     def __init__(self, *, number: str, state: str, command: str, legal: Sequence[str], why: str = "") -> None:
         reason = why or f"it is {state.replace('_', ' ')}"
         allowed = ", ".join(legal) if legal else "nothing"
         super().__init__(f"cannot {command} {number}: {reason}; possible now: {allowed}")
-        self.number, self.state, self.command, self.legal = number, state, command, tuple(legal)
+        self.number, self.state, self.command, self.legal, self.why = number, state, command, tuple(legal), why
 
 
 class Conflict(Refused):

@@ -44,6 +44,17 @@ class PersonChanged(Event, frozen=True):
     team: str | None = None
 
 
+class LanguageChosen(Event, frozen=True):
+    """In which language the person reads and is written to from here on; None: as the browser says.
+
+    Attributes:
+        language: an ISO 639-1 code.
+    """
+
+    TOPIC: ClassVar[str] = "person.language_chosen.v1"
+    language: str | None = None
+
+
 class AccountOpened(Event, frozen=True):
     """The person may sign in."""
 
@@ -89,6 +100,7 @@ class Person(Aggregate):
         self.email: str | None = None
         self.team: str | None = None
         self.role: Role | None = None
+        self.language: str | None = None
 
     def register(self, *, name: str, email: str | None, team: str | None = None) -> Fact:
         return self.record(PersonRegistered(person=self.id, name=name, email=email, team=team))
@@ -99,6 +111,10 @@ class Person(Aggregate):
             return None
         return self.record(PersonChanged(person=self.id, name=name, email=email, team=team))
 
+    def choose_language(self, language: str | None) -> Fact | None:
+        """None where it is the chosen one already."""
+        return None if language == self.language else self.record(LanguageChosen(language=language))
+
     @applies(PersonRegistered)
     def _registered(self, event: PersonRegistered) -> None:
         self.name, self.email, self.team = event.name, event.email, event.team
@@ -106,6 +122,10 @@ class Person(Aggregate):
     @applies(PersonChanged)
     def _changed(self, event: PersonChanged) -> None:
         self.name, self.email, self.team = event.name, event.email, event.team
+
+    @applies(LanguageChosen)
+    def _language_chosen(self, event: LanguageChosen) -> None:
+        self.language = event.language
 
     @applies(AccountOpened)
     def _opened(self, event: AccountOpened) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from engine.event import Fact
-from engine.person import AccountOpened, PersonChanged, PersonRegistered, RoleChanged
+from engine.person import AccountOpened, LanguageChosen, PersonChanged, PersonRegistered, RoleChanged
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
@@ -22,6 +22,7 @@ CREATE TABLE people (
     name     TEXT NOT NULL,
     team     TEXT,
     role     TEXT,                  -- of the account; NULL: none
+    language TEXT,                  -- that was chosen; NULL: as the browser says
     position INTEGER NOT NULL       -- of the registration
 ) WITHOUT ROWID;
 CREATE INDEX people_by_team ON people (team) WHERE team IS NOT NULL;    -- teams and how many belong to them
@@ -36,6 +37,7 @@ class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     team: str | None
     role: str | None
+    language: str | None = None
 
 
 def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
@@ -43,7 +45,7 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         event = fact.event
         if isinstance(event, PersonRegistered):
             connection.execute(
-                "INSERT INTO people (person, name, team, role, position) VALUES (:person, :name, :team, NULL, :position) "
+                "INSERT INTO people (person, name, team, role, language, position) VALUES (:person, :name, :team, NULL, NULL, :position) "
                 "ON CONFLICT (person) DO UPDATE SET name = excluded.name, team = excluded.team",
                 {"person": fact.stream_id.bytes, "name": event.name, "team": event.team, "position": fact.position},
             )
@@ -57,14 +59,19 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
                 "UPDATE people SET role = :role WHERE person = :person",
                 {"role": event.role.value, "person": fact.stream_id.bytes},
             )
+        elif isinstance(event, LanguageChosen):
+            connection.execute(
+                "UPDATE people SET language = :language WHERE person = :person",
+                {"language": event.language, "person": fact.stream_id.bytes},
+            )
 
 
 PROJECTION: Final = Projection(
     name="people",
-    version=2,
+    version=3,
     tables=(Table("people", "person"),),
     ddl=_DDL,
-    events=frozenset({PersonRegistered, PersonChanged, AccountOpened, RoleChanged}),
+    events=frozenset({PersonRegistered, PersonChanged, AccountOpened, RoleChanged, LanguageChosen}),
     apply=_apply,
 )
 
@@ -85,13 +92,13 @@ def known(reader: Reader, ids: Iterable[UUID]) -> dict[UUID, PersonRow]:
     found: dict[UUID, PersonRow] = {}
     for batch in batched(sorted({person.bytes for person in ids})):
         marks = ", ".join("?" * len(batch))
-        for row in reader.rows(f"SELECT person, name, team, role FROM people WHERE person IN ({marks})", batch):
+        for row in reader.rows(f"SELECT person, name, team, role, language FROM people WHERE person IN ({marks})", batch):
             found[UUID(bytes=row[0])] = _row(row)
     return found
 
 
 def person(reader: Reader, person_id: UUID) -> PersonRow | None:
-    row = reader.row("SELECT person, name, team, role FROM people WHERE person = :person", {"person": person_id.bytes})
+    row = reader.row("SELECT person, name, team, role, language FROM people WHERE person = :person", {"person": person_id.bytes})
     return None if row is None else _row(row)
 
 
@@ -106,7 +113,7 @@ def people(
     limit = checked_limit(limit)
     key = from_cursor(cursor, "name", (str, bytes))
     rows = reader.rows(
-        "SELECT person, name, team, role FROM people WHERE (name, person) > (:name, :person) "
+        "SELECT person, name, team, role, language FROM people WHERE (name, person) > (:name, :person) "
         "AND (:team IS NULL OR team = :team) AND (:role IS NULL OR role = :role) ORDER BY name, person LIMIT :limit",
         {"name": key[0] if key else "", "person": key[1] if key else b"", "team": team, "role": role, "limit": limit + 1},
     )
@@ -115,5 +122,5 @@ def people(
     return Page(items=items, next=more, position=reader.position)
 
 
-def _row(row: tuple[bytes, str, str | None, str | None]) -> PersonRow:
-    return PersonRow(id=UUID(bytes=row[0]), name=row[1], team=row[2], role=row[3])
+def _row(row: tuple[bytes, str, str | None, str | None, str | None]) -> PersonRow:
+    return PersonRow(id=UUID(bytes=row[0]), name=row[1], team=row[2], role=row[3], language=row[4])

@@ -123,10 +123,10 @@ def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: 
             text = _("%s has changed since you opened it, so nothing was done. Here it is as it stands now; what you typed is still in the form.")
             return Obstacle(command, _("Changed meanwhile"), text % error.number, 412, typed, changes=changes)
         case IllegalTransition():
-            return Obstacle(command, _("“%s” is not possible now") % name, str(error), 409, typed, legal=error.legal)
+            return Obstacle(command, _("“%s” is not possible now") % name, words.refusal(error), 409, typed, legal=error.legal)
         case InvalidInput():
-            return Obstacle(command, _("“%s” needs something else") % name, str(error), 422, typed, fields={error.field: error.expected})
-    return Obstacle(command, _("“%s” is not allowed") % name, str(error), 403, typed)
+            return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 422, typed, fields={error.field: _(error.expected)})
+    return Obstacle(command, _("“%s” is not allowed") % name, words.refusal(error), 403, typed)
 
 
 async def reached(request: Request, position: int) -> None:

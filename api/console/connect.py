@@ -127,7 +127,7 @@ async def connect_source(request: Request, principal: Annotated[Principal, Depen
         await asyncio.to_thread(_make, request, principal, form, kind, name)
     except (InvalidInput, Conflict, NotFound) as error:
         _taken.pop(_form_key(principal, form), None)
-        return await asyncio.to_thread(_form_page, request, principal, kind, form, str(error))
+        return await asyncio.to_thread(_form_page, request, principal, kind, form, words.refusal(error))
     made = await asyncio.to_thread(connecting.connect, house, name, _base(request), actor=principal.actor)
     return await _shown_once(request, principal, name, made)
 

@@ -5,14 +5,14 @@ Everything is UTC until accounts have a zone; the one place that says so is `ZON
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from babel.dates import format_date, format_datetime, format_time
+from babel.dates import format_date, format_skeleton
 from markupsafe import Markup, escape
 
+from api.console.language import figure, habits, mark, ngettext
 from api.console.language import gettext as _
-from api.console.language import language, mark, ngettext
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
 
@@ -58,7 +58,7 @@ def length(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     if 0 < seconds < 10 and seconds != int(seconds):
-        return _("%.1f s") % seconds
+        return _("%s s") % figure(seconds, 1)
     rest = max(0, int(seconds))
     parts: list[str] = []
     for size, form in _UNITS:
@@ -85,17 +85,27 @@ def span(seconds: float) -> str:
 def long_form(instant: datetime) -> str:
     """Exact, with weekday, seconds and zone: for titles and for bands."""
     local = instant.astimezone(ZONE)
-    day = format_date(local, "EEEE d MMMM y", locale=language())
-    return f"{day}, {format_time(local, 'HH:mm:ss', locale=language())} {ZONE_NAME}"
+    return f"{format_date(local, 'full', locale=habits())}, {local:%H:%M:%S} {ZONE_NAME}"
 
 
 def short_form(instant: datetime, now: datetime) -> str:
     """Exact to the minute, with as much of the date as `now` does not say already."""
     local, today = instant.astimezone(ZONE), now.astimezone(ZONE)
     if local.date() == today.date():
-        return str(format_time(local, "HH:mm", locale=language()))
-    pattern = "EEE d MMM, HH:mm" if local.year == today.year else "d MMM y, HH:mm"
-    return str(format_datetime(local, pattern, locale=language()))
+        return f"{local:%H:%M}"
+    return f"{day_form(local, today)}, {local:%H:%M}"
+
+
+def day_form(day: date, today: date | None = None) -> str:
+    """A day, short: with its weekday where it is of this year, else with the year; without `today` neither."""
+    if today is not None and day.year != today.year:
+        return dated(day)
+    return str(format_skeleton("MMMd" if today is None else "MMMEd", day, locale=habits()))
+
+
+def dated(day: date) -> str:
+    """A day, short, with its year."""
+    return str(format_skeleton("yMMMd", day, locale=habits()))
 
 
 def relative(instant: datetime, now: datetime) -> str:
@@ -120,10 +130,9 @@ def time_tag(instant: datetime | None, now: datetime, *, exact: bool = False) ->
 def clock_tag(instant: datetime, now: datetime) -> Markup:
     """A `time` element to the second, for logs and timelines."""
     local = instant.astimezone(ZONE)
-    clock = format_time(local, "HH:mm:ss", locale=language())
+    clock = f"{local:%H:%M:%S}"
     if local.date() != now.astimezone(ZONE).date():
-        pattern = "EEE d MMM" if local.year == now.year else "d MMM y"
-        clock = f"{format_date(local, pattern, locale=language())} {clock}"
+        clock = f"{day_form(local, now)} {clock}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(rfc3339(instant), long_form(instant), escape(clock))
 
 
@@ -152,4 +161,4 @@ def presets(now: datetime) -> list[Preset]:
 
 def many(singular: str, plural: str, number: int) -> str:
     """`ngettext` with the number grouped in thousands and put in for `%s`."""
-    return ngettext(singular, plural, number) % f"{number:,}"
+    return ngettext(singular, plural, number) % figure(number)

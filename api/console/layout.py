@@ -29,6 +29,7 @@ from starlette.types import Scope
 from api.access import ADMINS, AUDITORS, READERS, WORKERS, Principal
 from api.console import instants, language, words
 from api.console.forms import masked
+from api.console.language import figure
 from api.console.language import gettext as _
 from api.door import SESSION_COOKIE, directory_of, house_of
 from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
@@ -130,9 +131,9 @@ class Frame:
             return []
         counts = self.counts
         shows_now = counts is not None and not self.moment.past
-        firing = f"{counts.alerts_firing:,}" if counts and shows_now and counts.alerts_firing else ""
+        firing = figure(counts.alerts_firing) if counts and shows_now and counts.alerts_firing else ""
         first = [
-            self._item("queue", _("Queue"), "/console", f"{counts.open:,}" if counts and shows_now else ""),
+            self._item("queue", _("Queue"), "/console", figure(counts.open) if counts and shows_now else ""),
             self._item("mine", _("Mine"), "/console?assignee=me"),
             self._item("incidents", _("Incidents"), "/console/incidents"),
             self._item("requests", _("Requests"), "/console/requests"),
@@ -193,6 +194,8 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
     who = person(reader, principal.person) if principal.person else None
     found.name = who.name if who else principal.name
+    if who:
+        language.choose(who.language)
     return found
 
 
@@ -302,7 +305,7 @@ def environment() -> Environment:
     }
     made.globals |= {
         "static": static, "language": language.language, "word": words.word, "words": words, "time_tag": instants.time_tag,
-        "clock_tag": instants.clock_tag, "long_form": instants.long_form, "short_form": instants.short_form,
+        "clock_tag": instants.clock_tag, "languages": language.LANGUAGES, "long_form": instants.long_form, "short_form": instants.short_form,
         "for_input": instants.for_input, "presets": instants.presets, "many": instants.many, "zone": instants.ZONE_NAME,
         "rfc3339": rfc3339,
     }
@@ -310,7 +313,7 @@ def environment() -> Environment:
 
 
 def _number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "–" if value is None else figure(value, digits)
 
 
 def render(request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
@@ -338,6 +341,7 @@ class ConsoleRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def run(request: Request) -> Response:
+            language.choose(language.wanted(request.cookies.get(language.COOKIE), request.headers.get("accept-language", "")))
             try:
                 return await handler(request)
             except SignInNeeded:
@@ -365,7 +369,7 @@ def _to_sign_in(request: Request) -> Response:
 
 def error_page(request: Request, error: TocsinError) -> Response:
     """One of Tocsin's errors as a page."""
-    text = str(error)
+    text = words.refusal(error)
     match error:
         case InvalidInput():
             return _error(request, 422, _("A value is missing or wrong"), text)

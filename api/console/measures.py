@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from babel.dates import format_date
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -20,8 +19,8 @@ from api import charts
 from api.access import Principal
 from api.charts import Drawing, Point, Series
 from api.console import instants, words
+from api.console.language import figure, language, mark
 from api.console.language import gettext as _
-from api.console.language import language, mark
 from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
 from api.console.work_queue import Pill, shown_row
 from engine.errors import InvalidInput
@@ -188,7 +187,7 @@ def measures_page(request: Request, principal: Annotated[Principal, Depends(read
         group = request.query_params.get("group") or "service"
         if group not in GROUPS:
             raise InvalidInput("group", _("one of %s") % ", ".join(GROUPS))
-        key = (id(request.app.state.views), reader.position, around.moment.position, window, filters, group)
+        key = (id(request.app.state.views), language(), reader.position, around.moment.position, window, filters, group)
         found = _kept.get(key, lambda: _measure(reader, around, window, filters, group))
     span = (window.end - window.start).days
     return render(
@@ -255,7 +254,7 @@ def _weeks(window: Window) -> list[Window]:
 
 
 def _day_label(day: date) -> str:
-    return str(format_date(day, "d MMM", locale=language()))
+    return instants.day_form(day)
 
 
 def _window_words(window: Window, days: int | None, span: int) -> str:
@@ -264,7 +263,7 @@ def _window_words(window: Window, days: int | None, span: int) -> str:
     zone = zone_of(window.zone)
     first, last = window.start.astimezone(zone).date(), (window.end - timedelta(microseconds=1)).astimezone(zone).date()
     return _("%(first)s to %(last)s (%(span)s)") % {
-        "first": format_date(first, "d MMM y", locale=language()), "last": format_date(last, "d MMM y", locale=language()),
+        "first": instants.dated(first), "last": instants.dated(last),
         "span": instants.many("%s day", "%s days", max(1, span)),
     }
 
@@ -298,19 +297,19 @@ def _numbers(found: Measured, around: Frame) -> list[Number]:
         return Number(instants.measure(now.median), label, more, _tickets_href(now, around), was)
 
     query = {name: value for name, value in waiting.query.items() if value}
-    rate = "–" if total.reopen_rate is None else _("%s %%") % f"{total.reopen_rate * 100:.1f}"
+    rate = "–" if total.reopen_rate is None else _("%s %%") % figure(total.reopen_rate * 100, 1)
     return [
-        Number(f"{total.opened.count:,}", _("opened"), _("before: %s") % f"{before.opened.count:,}", _tickets_href(total.opened, around)),
+        Number(figure(total.opened.count), _("opened"), _("before: %s") % figure(before.opened.count), _tickets_href(total.opened, around)),
         time(_("to acknowledge"), total.acknowledged, before.acknowledged),
         time(_("to the first response"), total.responded, before.responded),
         time(_("to restore or fulfil"), total.resolved, before.resolved),
         Number(rate, _("reopened"), instants.many("%s time", "%s times", total.reopened.count), _tickets_href(total.reopened, around)),
         Number(
-            f"{waiting.count:,}", _("in the queue"), _("oldest: %s") % instants.measure(waiting.oldest) if waiting.oldest else _("empty"),
+            figure(waiting.count), _("in the queue"), _("oldest: %s") % instants.measure(waiting.oldest) if waiting.oldest else _("empty"),
             around.carry(f"/console?{urlencode(query)}" if query else "/console"),
         ),
         Number(
-            "–" if found.noise.ratio is None else f"{found.noise.ratio:,.1f}", _("monitoring events for an incident"),
+            "–" if found.noise.ratio is None else figure(found.noise.ratio, 1), _("monitoring events for an incident"),
             instants.many("%s event", "%s events", found.noise.monitoring_events), "#loudest",
         ),
     ]
@@ -357,7 +356,7 @@ def _drawings(found: Measured, around: Frame) -> list[Drawing]:
 
     def loud(bucket: Bucket) -> str:
         return _("%(events)s monitoring events, %(ratio)s for an incident") % {
-            "events": f"{bucket.events or 0:,}", "ratio": _count(bucket.events_per_incident),
+            "events": figure(bucket.events or 0), "ratio": _count(bucket.events_per_incident),
         }
 
     buckets = found.buckets
@@ -372,7 +371,7 @@ def _drawings(found: Measured, around: Frame) -> list[Drawing]:
                 Series(_("resolved"), [float(bucket.group.resolved.count) for bucket in buckets], "three"),
             ],
             _count, _("%(opened)s opened and %(resolved)s resolved in the window.") % {
-                "opened": found.total.opened.count, "resolved": found.total.resolved.count,
+                "opened": figure(found.total.opened.count), "resolved": figure(found.total.resolved.count),
             },
         ),
         charts.lines(
@@ -396,7 +395,7 @@ def _axis(seconds: float) -> str:
 def _count(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    return figure(value, 0 if value == int(value) else 1)
 
 
 @router.get("/console/measures/tickets")

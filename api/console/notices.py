@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api.access import ADMINS, Principal
 from api.console.forms import check_form, local_path, read_form
+from api.console.language import figure, mark
 from api.console.language import gettext as _
-from api.console.language import mark
 from api.console.layout import ConsoleRoute, frame, go_to, page_for, reading, reading_views, render
 from api.console.work_queue import Pill
 from api.door import house_of
@@ -50,7 +50,7 @@ def notices_page(request: Request, principal: Annotated[Principal, Depends(readi
     pills = [
         Pill(_("All"), around.with_query(status=None, recipient=None), status is None and recipient is None),
         *(
-            Pill(label, around.with_query(status=None if code == status else code), code == status, f"{count:,}" if count else "")
+            Pill(label, around.with_query(status=None if code == status else code), code == status, figure(count) if count else "")
             for code, label, count in (
                 ("waiting", _("Waiting"), counts["waiting"]), ("sent", _("Sent"), 0), ("dead", _("Dead letters"), counts["dead"]),
             )

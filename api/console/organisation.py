@@ -227,7 +227,7 @@ async def _taken(
             given["hashed"] = await asyncio.to_thread(directory_of(request).hashed, form["password"])
         what, position = await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
     except InvalidInput as error:
-        draft = Draft(typed=typed, fault=(error.field, error.expected), status=422)
+        draft = Draft(typed=typed, fault=(error.field, _(error.expected)), status=422)
         return await asyncio.to_thread(page, request, principal, draft)
     await _reached(request, position)
     return go_to(f"/console/{here}?{urlencode({'done': f'{what}:{typed[key].strip()}'})}")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import MANAGERS, Principal
+from api.console import words
 from api.console.forms import check_form, read_form
 from api.console.instants import length
 from api.console.language import gettext as _
@@ -79,7 +80,7 @@ async def publish(request: Request, principal: Annotated[Principal, Depends(ruli
     except FaultyRulebook as error:
         return _page(request, principal, status=422, text=text, faults=tuple(error.faults))
     except Conflict as error:
-        return _page(request, principal, status=409, text=text, refused=str(error))
+        return _page(request, principal, status=409, text=text, refused=words.refusal(error))
     return go_to(f"{PAGE}?{urlencode({'done': 'rulebook'})}")
 
 
@@ -107,7 +108,7 @@ async def set_targets(request: Request, principal: Annotated[Principal, Depends(
         }
         await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
     except InvalidInput as error:
-        return _page(request, principal, status=422, refused=str(error), targets=written)
+        return _page(request, principal, status=422, refused=words.refusal(error), targets=written)
     except Conflict as error:
-        return _page(request, principal, status=409, refused=str(error), targets=written)
+        return _page(request, principal, status=409, refused=words.refusal(error), targets=written)
     return go_to(f"{PAGE}?{urlencode({'done': 'targets'})}")

@@ -7,11 +7,16 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import PEOPLE, SESSION_SECONDS, Principal, TooManyTries
-from api.console.forms import FORM_COOKIE, check_anonymous, check_form, local_path, masked, read_form
+from api.console.forms import FORM_COOKIE, check_anonymous, check_form, check_origin, local_path, masked, read_form
+from api.console.language import COOKIE, COOKIE_SECONDS, LANGUAGES
 from api.console.language import gettext as _
 from api.console.layout import SIGN_IN, ConsoleRoute, go_to, page_for, render, session_of
 from api.door import SESSION_COOKIE, directory_of, house_of
-from engine.errors import NotAllowed
+from api.reading import WAIT_SECONDS
+from engine.errors import InvalidInput, NotAllowed
+from engine.ledger import Unit
+from engine.person import Person
+from projections.runner import Runner
 
 router = APIRouter(route_class=ConsoleRoute)
 HOME: Final = "/console"
@@ -40,7 +45,10 @@ async def sign_in(request: Request) -> Response:
         throttled = isinstance(refusal, TooManyTries)
         fault = _("Too many tries. Wait a minute, then try again.") if throttled else _("Name or password is wrong.")
         return _page(request, wanted=wanted, login=login, fault=fault, status=429 if throttled else 403)
+    chosen = house_of(request).ledger.get(Person, session.person).language
     response = go_to(wanted)
+    if chosen:
+        _remember(request, response, chosen)
     response.set_cookie(
         SESSION_COOKIE, session.secret, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="lax",
         secure=house_of(request).settings.secure_cookies,
@@ -56,6 +64,39 @@ async def sign_out(request: Request, principal: Annotated[Principal, Depends(pag
     response = go_to(SIGN_IN)
     response.delete_cookie(SESSION_COOKIE, path="/")
     return response
+
+
+@router.post("/language")
+async def choose_language(request: Request) -> Response:
+    """Answer in another language from here on: for whoever is signed in everywhere, for anybody else in this browser.
+
+    Raises:
+        InvalidInput: there is no catalogue for it.
+        NotAllowed: the form was sent by another site.
+    """
+    form = await read_form(request)
+    chosen, principal = form.get("language", ""), session_of(request)
+    if chosen not in LANGUAGES:
+        raise InvalidInput("language", _("one of %s") % ", ".join(LANGUAGES))
+    if principal is None:
+        check_origin(request)
+    else:
+        check_form(request, principal, form)
+        person = principal.person
+        assert person is not None, "a session is somebody's"
+        ledger = house_of(request).ledger
+        await ledger.commit(Unit(lambda work: work.load(Person, person).choose_language(chosen), actor=principal.actor))
+        runner: Runner = request.app.state.runner
+        await runner.reached(ledger.last_position, WAIT_SECONDS)
+    response = go_to(local_path(form.get("next"), SIGN_IN if principal is None else HOME))
+    _remember(request, response, chosen)
+    return response
+
+
+def _remember(request: Request, response: Response, language: str) -> None:
+    response.set_cookie(
+        COOKIE, language, max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="lax", secure=house_of(request).settings.secure_cookies
+    )
 
 
 def _page(request: Request, *, wanted: str, login: str = "", fault: str = "", status: int = 200) -> Response:

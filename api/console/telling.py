@@ -14,6 +14,7 @@ from engine.person import (
     AccessRefused,
     AccountOpened,
     BodyRead,
+    LanguageChosen,
     PasswordChanged,
     PersonChanged,
     PersonRegistered,
@@ -39,7 +40,7 @@ _REFUSALS: Final = {
 _PLAIN: Final[dict[type[Event], str]] = {
     SignedIn: mark("Signed in"), SignedOut: mark("Signed out"), PasswordChanged: mark("A new password was set"),
     TokenRevoked: mark("A token was revoked"), PersonRegistered: mark("A person was registered"),
-    PersonChanged: mark("What is known of a person was changed"),
+    LanguageChosen: mark("A language was chosen"), PersonChanged: mark("What is known of a person was changed"),
 }
 # With the name of what it happened to.
 _NAMED: Final[dict[type[Event], str]] = {

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from api.console.language import gettext as _
 from api.console.language import mark
+from engine.errors import IllegalTransition, InvalidInput, NotFound, TocsinError
 
 STATES: Final[Mapping[str, str]] = {
     "new": mark("new"),
@@ -136,6 +137,9 @@ DONE: Final[Mapping[str, str]] = {
     "opened": mark("%s is open."),
 }
 
+# What the engine says besides the state when a command makes no sense; here so that the catalogues have it.
+WHY_NOT: Final = (mark("it is approved already"), mark("it is not approved"), mark("it is acknowledged already"))
+
 # Characters that change how their neighbours are read (text direction), or that nobody sees. Joiners stay: emoji and
 # several scripts need them.
 _TRICKY: Final = {
@@ -150,6 +154,20 @@ def word(table: Mapping[str, str], code: str | None) -> str:
         return "–"
     known = table.get(code)
     return _(known) if known is not None else code.replace("_", " ")
+
+
+def refusal(error: TocsinError) -> str:
+    """What stood in the way, in the reader's words."""
+    match error:
+        case InvalidInput():
+            return _("%(field)s: expected %(expected)s") % {"field": error.field, "expected": _(error.expected)}
+        case NotFound():
+            return _("there is no %(what)s %(name)s") % {"what": _(error.what), "name": error.name}
+        case IllegalTransition():
+            reason = _(error.why) if error.why else _("it is “%s”") % word(STATES, error.state)
+            said = _("“%(command)s” is not possible on %(number)s: %(reason)s.")
+            return said % {"command": word(COMMANDS, error.command), "number": error.number, "reason": reason}
+    return _(str(error))
 
 
 def _symbol(code: int, keep: str) -> str | None:

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from api.access import ADMINS, Principal
 from api.console import instants, words
+from api.console.language import figure, mark
 from api.console.language import gettext as _
-from api.console.language import mark
 from api.console.layout import ConsoleRoute, Frame, frame, go_to, reading, reading_views, render
 from api.console.time_left import TimeLeft, time_left
 from engine.errors import InvalidInput
@@ -89,7 +89,7 @@ def why_it_is_here(row: TicketRow) -> Markup:
     elif row.recovered and row.meaning in ("new", "active", "waiting"):
         parts.append(Markup("{}").format(_("recovered, settling")))
     if why.alerts > why.alerts_firing > 0:
-        parts.append(Markup("{}").format(_("%(firing)s of %(all)s alerts firing") % {"firing": f"{why.alerts_firing:,}", "all": f"{why.alerts:,}"}))
+        parts.append(Markup("{}").format(_("%(firing)s of %(all)s alerts firing") % {"firing": figure(why.alerts_firing), "all": figure(why.alerts)}))
     elif why.alerts_firing:
         parts.append(Markup("{}").format(instants.many("%s alert firing", "%s alerts firing", why.alerts_firing)))
     elif why.alerts:
@@ -154,7 +154,7 @@ def _pills(around: Frame, filters: QueueFilter, mine: bool) -> list[Pill]:
 
     def pill(label: str, current: bool, name: str, value: str, count: int = 0) -> Pill:
         # A pill in force takes its filter away again; others stay.
-        return Pill(label, around.with_query(**{name: None if current else value}), current, f"{count:,}" if count else "")
+        return Pill(label, around.with_query(**{name: None if current else value}), current, figure(count) if count else "")
 
     pills = [
         Pill(_("All open"), around.with_query(**dict.fromkeys(FILTERS)), not any(around.kept.get(name) for name in FILTERS)),

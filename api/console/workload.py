@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import Principal
-from api.console import instants
+from api.console import instants, words
 from api.console.act import carry_out_command, known_command, reached
 from api.console.forms import check_form, read_form
 from api.console.language import gettext as _
@@ -157,9 +157,9 @@ async def hand_over(request: Request, principal: Annotated[Principal, Depends(wo
         except InvalidInput as error:
             if error.field == "assignee":  # nobody by that name: so it is for all of them
                 raise InvalidInput("to", error.expected) from None
-            refused.append(Refused(number, str(error)))
+            refused.append(Refused(number, words.refusal(error)))
         except (IllegalTransition, StaleVersion, NotAllowed, NotFound) as error:
-            refused.append(Refused(number, str(error)))
+            refused.append(Refused(number, words.refusal(error)))
     await reached(request, house_of(request).ledger.last_position)
     if refused:
         return await asyncio.to_thread(_page, request, principal, of, tuple(refused), handed=handed, status=412)

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from api import console
 from api.access import ADMINS, AUDITORS, MANAGERS, PEOPLE, READERS, WORKERS
 from api.app import create_app
+from api.console import instants, language
 from api.console.forms import masked, unmasked
 from api.door import SESSION_COOKIE
 from api.house import House, open_house
@@ -222,7 +223,7 @@ def test_every_route_of_the_console_says_whom_it_allows() -> None:
     routes = [route for page in console.PAGES for route in page.router.routes if isinstance(route, APIRoute)]
     assert len(routes) > 15
     for route in routes:
-        if route.path == "/console/sign-in":
+        if route.path in ("/console/sign-in", "/language"):  # for nobody too
             continue
         called = [each.call for each in route.dependant.dependencies]
         allowed = [roles for each in called if (roles := getattr(each, "roles", None)) is not None]
@@ -314,7 +315,7 @@ def test_the_past_is_a_place(desk: Desk) -> None:
     assert f'id="{number}"' not in desk.page("/console?service=Past")
     then = desk.page(f"/console?service=Past&as_of={opened:%Y-%m-%dT%H:%M:%S}")
     assert f'id="{number}"' in then
-    assert "You are looking at Tuesday 3 March 2026" in then
+    assert "You are looking at Tuesday, 3 March 2026" in then
     assert 'href="/console?service=Past">Back to now' in then
     # Whichever way one goes on, it is still the past, and nothing can be written there.
     link = re.search(rf'href="(/console/tickets/{number}[^"]*)"', then)
@@ -363,8 +364,8 @@ def test_the_order_is_a_link_in_the_heading(desk: Desk) -> None:
 @pytest.mark.parametrize("path", [path for path in PAGES if path not in ("/console/nowhere", "/console/log")])
 def test_every_page_of_the_past_says_so_and_offers_no_form_that_writes(desk: Desk, path: str) -> None:
     page = desk.page(f"{path}?as_of=2026-03-03T02:00:30Z")
-    assert "You are looking at Tuesday 3 March 2026, 02:00:30 UTC." in page
-    assert re.findall(r'method="post" action="([^"]+)"', page) == ["/console/sign-out"]
+    assert "You are looking at Tuesday, 3 March 2026, 02:00:30 UTC." in page
+    assert re.findall(r'method="post" action="([^"]+)"', page) == ["/language", "/console/sign-out"]
     # Wherever one goes from there, it is the same moment.
     for link in re.findall(r'<a href="(/console[^"]*)"', page[page.index("<nav") : page.index("</nav>")]):
         assert "as_of=2026-03-03T02%3A00%3A30.000000Z" in link
@@ -720,3 +721,54 @@ def test_raw_events_are_shown_as_they_are(desk: Desk) -> None:
     raws = re.findall(r"<pre>(.*?)</pre>", desk.page(f"/console/tickets/{number}"), re.DOTALL)
     kinds = [msgspec.json.decode(html.unescape(raw))["type"] for raw in raws]
     assert "incident.opened.v1" in kinds
+
+
+# -- languages -------------------------------------------------------------------------------------------------------
+
+
+def html_language(page: str) -> str:
+    return page.partition('<html lang="')[2][:2]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "spoken"),
+    [
+        ("fr-CH, fr;q=0.9, en;q=0.8", "fr"), ("sv-SE", "sv"), ("de, es;q=0.5", "es"), ("de", "en"), ("en, fr", "en"), ("fr;q=0, sv;q=0.1", "sv"),
+        ("*", "en"), ("fr;q=often", "en"), ("", "en"), ("\x00, fr", "fr"),
+    ],
+)
+def test_a_page_is_in_the_language_that_the_browser_asks_for(desk: Desk, accepted: str, spoken: str) -> None:
+    assert html_language(desk.client.get("/console", headers={"Accept-Language": accepted}).text) == spoken
+
+
+def test_a_chosen_language_goes_along_with_the_person_to_every_browser(desk: Desk) -> None:
+    page = desk.page("/console")
+    form = {"csrf_token": field(page, "csrf_token"), "language": "sv", "next": "/console/alerts"}
+    answer = desk.client.post("/language", data=form, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/alerts")
+    assert [fact.type for fact in desk.house.ledger.read(desk.house.ledger.last_position - 1, 1)] == ["person.language_chosen.v1"]
+    assert html_language(desk.page("/console")) == "sv"
+    desk.client.cookies.delete("tocsin_language")
+    assert html_language(desk.page("/console")) == "sv"
+
+
+def test_a_language_that_we_do_not_speak_is_refused(desk: Desk) -> None:
+    form = {"csrf_token": field(desk.page("/console"), "csrf_token"), "language": "tlh"}
+    answer = desk.client.post("/language", data=form)
+    assert answer.status_code == 422
+    assert "language: expected one of en, es, fr, sv" in html.unescape(answer.text)
+
+
+def test_dates_and_figures_are_written_as_the_language_does() -> None:
+    instant, now = datetime(2026, 3, 3, 2, 0, 30, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)
+    shown = {}
+    for name in language.LANGUAGES:
+        language.choose(name)
+        shown[name] = (instants.long_form(instant), instants.short_form(instant, now), language.figure(12345.5, 1))
+    language.choose("en")
+    assert shown == {
+        "en": ("Tuesday, 3 March 2026, 02:00:30 UTC", "Tue 3 Mar, 02:00", "12,345.5"),
+        "es": ("martes, 3 de marzo de 2026, 02:00:30 UTC", "mar, 3 mar, 02:00", "12.345,5"),
+        "fr": ("mardi 3 mars 2026, 02:00:30 UTC", "mar. 3 mars, 02:00", "12\u202f345,5"),
+        "sv": ("tisdag 3 mars 2026, 02:00:30 UTC", "tis 3 mars, 02:00", "12\xa0345,5"),
+    }
