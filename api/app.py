@@ -18,6 +18,7 @@ from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
 from api.notices.sender import Channels, Sender
+from api.presence import Presence
 from api.scheduler import Scheduler
 from engine.clock import rfc3339
 from projections.runner import Runner
@@ -64,7 +65,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], [sender.run] if schedule else []
-    app.state.streams, app.state.bodies = watch.Streams(), Bodies()
+    app.state.streams, app.state.bodies, app.state.presence = watch.Streams(), Bodies(), Presence()
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)

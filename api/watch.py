@@ -12,10 +12,12 @@ from starlette.responses import Response, StreamingResponse
 from api.access import AUDITORS, READERS, Principal
 from api.door import allow, house_of
 from api.measures import SUBSCRIBERS, exposition
+from api.presence import Companion, Presence, Visit
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact
 from projections.history_page import data_of
+from projections.people import person
 from projections.queue_page import numbers_of
 from projections.runner import Runner
 
@@ -76,12 +78,17 @@ async def log_page(
 
 
 @router.get("/api/v1/stream", summary="Live changes (server-sent events)")
-async def stream(request: Request, _: Annotated[Principal, Depends(allow(READERS))]) -> Response:
+async def stream(
+    request: Request,
+    who: Annotated[Principal, Depends(allow(READERS))],
+    ticket: Annotated[str, Query(max_length=40, description="number of the ticket that is being read: others on it are told, and told of")] = "",
+) -> Response:
     """After each commit that has reached the views: which records changed. Resumable by `Last-Event-ID`, a position.
 
     Each `change`: `{"position": N, "types": […], "tickets": [numbers], "more": bool}`. Messages are drawn together when much
     goes on; a reader that does not keep up gets fewer, larger ones, and nothing is buffered for it. While nothing goes on,
-    a `beat` every 15 s says that the stream lives.
+    a `beat` every 15 s says that the stream lives. With `ticket`, a `presence` says who else has it open: `{"others": [{"name":
+    "…", "writing": bool}]}`; first right away, then whenever it changes.
     """
     runner: Runner = request.app.state.runner
     header = request.headers.get("last-event-id", request.query_params.get("after", ""))
@@ -89,20 +96,25 @@ async def stream(request: Request, _: Annotated[Principal, Depends(allow(READERS
         raise InvalidInput("Last-Event-ID", "a position")
     after = int(header) if header else runner.position
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_messages(request, runner, after), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_messages(request, runner, after, who, ticket.upper()), media_type="text/event-stream", headers=headers)
 
 
-async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterator[bytes]:
+async def _messages(request: Request, runner: Runner, after: int, who: Principal, ticket: str) -> AsyncIterator[bytes]:
     loop, changed, streams = asyncio.get_running_loop(), asyncio.Event(), request.app.state.streams
 
     def notice(_: int) -> None:
         loop.call_soon_threadsafe(changed.set)
 
+    presence: Presence = request.app.state.presence
+    visit = Visit(ticket, who.person, await asyncio.to_thread(_name, runner, who), changed.set) if ticket and who.person else None
+    told: tuple[Companion, ...] | None = None
     unsubscribe = runner.subscribe(notice)
     streams.open.add(changed)
     SUBSCRIBERS.inc()
     try:
         yield f"retry: {FIRST_RETRY_MS}\n: listening after {after}\n\n".encode()
+        if visit is not None:
+            presence.enter(visit)
         if runner.position > after:
             changed.set()
         while not streams.ending and not await request.is_disconnected():
@@ -112,15 +124,27 @@ async def _messages(request: Request, runner: Runner, after: int) -> AsyncIterat
                 yield b"event: beat\ndata: {}\n\n"
                 continue
             changed.clear()
+            if visit is not None and told != (there := presence.others(ticket, who.person)):
+                told = there
+                content = {"others": [{"name": other.name, "writing": other.writing} for other in there]}
+                yield b"event: presence\ndata: %s\n\n" % msgspec.json.encode(content)
             position, message = await asyncio.to_thread(_message, runner, after)
             if position > after:
                 after = position
                 yield b"id: %d\nevent: change\ndata: %s\n\n" % (position, message)
             await asyncio.sleep(REST_SECONDS)
     finally:
+        if visit is not None:
+            presence.leave(visit)
         streams.open.discard(changed)
         SUBSCRIBERS.dec()
         unsubscribe()
+
+
+def _name(runner: Runner, who: Principal) -> str:
+    with runner.views.reader() as reader:
+        known = person(reader, who.person) if who.person else None
+    return known.name if known else who.name
 
 
 def _message(runner: Runner, after: int) -> tuple[int, bytes]:

@@ -13,14 +13,19 @@ from starlette.responses import Response
 from api.access import Principal
 from api.commands import KINDS
 from api.console import instants, words
+from api.console.forms import check_form, read_form
 from api.console.language import gettext as _
-from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render
+from api.console.language import language
+from api.console.layout import ConsoleRoute, Frame, frame, reading, reading_views, render, working
 from api.console.time_left import time_left
-from api.door import directory_of
+from api.door import directory_of, house_of
+from api.presence import Presence
 from engine.clock import rfc3339
 from engine.errors import NotFound
 from engine.incident import RESOLUTION_CODES
+from engine.person import Person
 from engine.request import ServiceRequest
+from engine.rulebook import RULEBOOK, Rulebook, filled
 from engine.ticket import Relation, TicketCommentImported
 from projections.alert_page import AlertFilter, alerts
 from projections.changes import changes_before
@@ -89,6 +94,30 @@ def show(request: Request, number: str, principal: Annotated[Principal, Depends(
     return ticket_page(request, principal, number, None)
 
 
+@router.post("/console/tickets/{number}/writing")
+async def writing(request: Request, number: str, principal: Annotated[Principal, Depends(working)]) -> Response:
+    """A sign that somebody writes on this ticket, for others who have it open."""
+    check_form(request, principal, await read_form(request))
+    assert principal.person is not None, "a session is somebody's"
+    presence: Presence = request.app.state.presence
+    presence.write(number.upper(), principal.person)
+    return Response(status_code=204)
+
+
+@router.get("/console/tickets/{number}/reply/{template}")
+def reply(request: Request, number: str, template: str, _who: Annotated[Principal, Depends(working)]) -> Response:
+    """The text of one of the rulebook's templates, filled in for this ticket.
+
+    Raises:
+        NotFound: there is no such ticket or template.
+    """
+    with reading_views(request) as reader:
+        row = ticket(reader, number.upper())
+    if row is None:
+        raise NotFound(_("ticket"), number)
+    return Response(reply_text(request, row, template), media_type="text/plain", headers={"Cache-Control": "no-store"})
+
+
 def ticket_page(request: Request, principal: Principal, number: str, obstacle: "Obstacle | None") -> Response:
     """One ticket, with what stood in the way of a form if there is something.
 
@@ -116,6 +145,9 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
     changed_since = [(at, told.get((kind, at)), kind) for kind, at in obstacle.changes] if obstacle else []
     legal = legal_commands(row, principal) if around.may_write else frozenset[str]()
     logins = directory_of(request).logins() if legal else {}
+    book = _rulebook(request)
+    wanted = request.query_params.get("reply")
+    prepared = reply_text(request, row, wanted) if wanted and "comment" in legal else ""
     fragment = request.query_params.get("fragment")
     return render(
         request, "ticket_parts.html" if fragment else "ticket.html", status=obstacle.status if obstacle else 200, frame=around,
@@ -124,6 +156,8 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
         codes=RESOLUTION_CODES, relations=LINKABLE, alike=alike, lasted=_lasted(row, around),
+        replies=list(dict.fromkeys(template.name for template in book.templates)) if "comment" in legal else [], prepared=prepared,
+        categories=sorted({decision.category for decision in book.decisions if decision.category}),
         left=time_left(row, around.moment.instant or around.now),
     )
 
@@ -141,6 +175,25 @@ def _events(reader: Reader, number: str) -> tuple[list[HistoryItem], bool]:
         if cursor is None:
             return found, True
     return found, not found
+
+
+def _rulebook(request: Request) -> Rulebook:
+    return house_of(request).ledger.get(Rulebook, RULEBOOK)
+
+
+def reply_text(request: Request, row: TicketRow, name: str) -> str:
+    """A template of the rulebook in the requester's language, else in the reader's, filled in for a ticket.
+
+    Raises:
+        NotFound: there is no such template.
+    """
+    house = house_of(request)
+    requester = house.ledger.get(Person, row.requester_id) if row.requester_id else None
+    template = _rulebook(request).template(name, (requester and requester.language) or language())
+    if template is None:
+        raise NotFound(_("template"), name)
+    link = f"{house.settings.address}/portal/t/{row.number}"
+    return filled(template.text, {"number": row.number, "title": row.title, "name": row.requester or "", "link": link}).strip()
 
 
 def legal_commands(row: TicketRow, principal: Principal) -> frozenset[str]:

@@ -18,6 +18,7 @@ export function startLive(region) {
     source.addEventListener("error", failed);
     source.addEventListener("change", changed);
     source.addEventListener("beat", heard);
+    source.addEventListener("presence", (event) => document.dispatchEvent(new CustomEvent("presence", { detail: JSON.parse(event.data).others })));
     heard();
   }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -23,7 +24,8 @@ from api.door import SESSION_COOKIE
 from api.house import House, open_house
 from api.settings import load_settings
 from engine.clock import SimulatedClock
-from engine.person import AccessRefused, Role
+from engine.ledger import Unit
+from engine.person import AccessRefused, Person, Role
 from projections.runner import Runner
 
 TUESDAY = datetime(2026, 3, 3, 2, 0, 0, tzinfo=UTC)
@@ -405,6 +407,27 @@ def test_an_assignment_takes_away_what_its_form_leaves_empty(desk: Desk) -> None
     assert f'id="{number}"' not in desk.page("/console?assignee=nobody")
     desk.send(number, "assign", team="Network", assignee="")
     assert f'id="{number}"' in desk.page("/console?assignee=nobody&team=Network")
+
+
+def test_a_reply_is_prepared_in_the_requesters_language(desk: Desk) -> None:
+    number = desk.open("requests", title="Second screen", requester="rita")
+    page = desk.page(f"/console/tickets/{number}?reply=more")
+    assert "Hello Rita Requester," in words(page)
+    assert re.search(r'value="public" checked', page)
+    rita = UUID(bytes=desk.house.ledger.store.account(desk.house.directory.handle("rita")).person)  # type: ignore[union-attr]  # she has one
+    desk.house.ledger.run(Unit(lambda work: work.load(Person, rita).choose_language("sv"), actor="tocsin"))
+    answer = desk.client.get(f"/console/tickets/{number}/reply/more")
+    assert answer.text.startswith("Hej Rita Requester!")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert desk.client.get(f"/console/tickets/{number}/reply/less").status_code == 404
+
+
+def test_a_category_is_given_and_taken_away(desk: Desk) -> None:
+    number = desk.ring(service="Shelves")
+    assert desk.send(number, "categorise", category="printing").status_code == 303
+    assert "<dt>Category</dt><dd><bdi>printing</bdi>" in desk.page(f"/console/tickets/{number}")
+    assert desk.send(number, "categorise", category="").status_code == 303
+    assert "<dt>Category</dt>" not in desk.page(f"/console/tickets/{number}")
 
 
 def test_a_whole_life_is_worked_with_forms(desk: Desk) -> None:

@@ -289,6 +289,39 @@ def test_a_ticket_that_others_change_shows_it_and_keeps_what_is_being_written(de
     expect(page.locator(".said.inner")).to_have_text("I am writing")
 
 
+def test_two_on_one_ticket_see_each_other(desk: Watched, server: Server, browser: Browser) -> None:
+    number = server.ring("Two on one ticket", service="Company")
+    page = desk.page(f"/console/tickets/{number}")
+    expect(page.locator("[data-stream=open]")).to_be_attached()
+    present = page.locator("[data-presence]")
+    expect(present).to_be_hidden()
+    with browser.new_context(base_url=server.address) as context:
+        other = context.new_page()
+        other.goto(f"/console/tickets/{number}")
+        other.get_by_label("Name").fill("luis")
+        other.get_by_label("Password").fill(PASSWORD)
+        other.keyboard.press("Enter")
+        expect(other.locator("[data-presence]")).to_have_text("Nora Berg has this ticket open too.")
+        expect(present).to_have_text("Luis Marín has this ticket open too.")
+        other.keyboard.press("m")
+        other.keyboard.type("I am at it")
+        expect(present).to_have_text("Luis Marín is writing on this ticket.")
+    expect(present).to_be_hidden()
+
+
+def test_a_reply_of_the_rulebook_is_put_in_where_one_writes(desk: Watched, server: Server) -> None:
+    number = server.ring("Say more", service="Replies")
+    page = desk.page(f"/console/tickets/{number}")
+    page.keyboard.press("m")
+    page.keyboard.type("Before. ")
+    page.get_by_text("Reply with…").click()
+    page.get_by_role("link", name="more", exact=True).click()
+    expect(page.get_by_label("Comment")).to_have_value(re.compile(rf"^Before\. Hello .*to go on with {number} we need", re.DOTALL))
+    expect(page.get_by_label("Public: the requester too")).to_be_checked()
+    page.get_by_role("button", name="Comment").click()
+    expect(page.locator("#happened ~ [data-part=line]")).to_contain_text(f"to go on with {number} we need a little more")
+
+
 def test_the_slider_goes_back_in_time_and_forward_again(desk: Watched, server: Server) -> None:
     number = server.ring("Replayed", service="Slider")
     page = desk.page(f"/console/tickets/{number}")
