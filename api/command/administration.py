@@ -11,13 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from api import connecting
 from api.command.opening import DataOption, opened, viewed
+from api.house import House
 from api.rulebook_file import read_rulebook
+from api.settings import load_settings
 from engine.errors import InvalidInput
 from engine.identity import rule_id
 from engine.ledger import Unit, Work
+from engine.notice import named
 from engine.observation import Severity
+from engine.recipient import Recipient, recipient_id
 from engine.rule import Rule, TicketRule
-from engine.rulebook import RULEBOOK, Rulebook
+from engine.rulebook import RULEBOOK, Rulebook, RulebookPublished
 from engine.source import SourceAdded
 
 out = Console(highlight=False, soft_wrap=True)
@@ -27,7 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     for name, group, text in (
         ("source", sources, "Configured senders."), ("token", tokens, "Credentials of programs and monitors."),
-        ("user", users, "People who may sign in."), ("rules", rules, "Which alerts open incidents."),
+        ("user", users, "People who may sign in."), ("rules", rules, "What is decided about tickets that open, and who is told."),
         ("clock", clock, "The wall clock, when it was stepped."),
     ):
         app.add_typer(group, name=name, help=text, no_args_is_help=True)
@@ -162,8 +166,14 @@ def change_password(
 
 
 @rules.command("check")
-def check_rules(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A rulebook or a ticket rule, in TOML")]) -> None:
-    """Say what is wrong with a file of rules, by line and column; nothing is put in force."""
+def check_rules(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A rulebook or a ticket rule, in TOML")],
+    data: DataOption = None,
+) -> None:
+    """Say what is wrong with a file of rules, by line and column; nothing is put in force.
+
+    Where there is a store, also which recipients its notices name that nobody has added.
+    """
     if _is_ticket_rule(file):
         read_rule(file)
         out.print(f"{file}: a ticket rule, and right")
@@ -173,6 +183,16 @@ def check_rules(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False
         f"{file}: a rulebook, and right: {len(edition.decisions)} decisions, {len(edition.notices)} notices, "
         f"{len(edition.templates)} templates"
     )
+    if load_settings(data=data).log_file.exists():
+        with opened(data) as house:
+            _tell_of_strangers(house, edition)
+
+
+def _tell_of_strangers(house: House, edition: RulebookPublished) -> None:
+    """A notice to nobody is lost without a word, so say it where the rule is written."""
+    strangers = [name for name in named(edition.notices) if not house.ledger.get(Recipient, recipient_id(name)).active]
+    if strangers:
+        out.print(f"but nobody has added these recipients, so they are told nothing: {', '.join(strangers)} (tocsin recipient add NAME …)")
 
 
 @rules.command("show")
@@ -200,7 +220,8 @@ def publish_rules(
 
     with opened(data) as house:
         version = house.ledger.run(Unit(decide, actor="tocsin"))
-    out.print(f"the rulebook is in force as version {version}")
+        out.print(f"the rulebook is in force as version {version}")
+        _tell_of_strangers(house, edition)
 
 
 def _publish_ticket_rule(rule: TicketRule, data: Path | None) -> None:

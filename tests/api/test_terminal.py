@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import api
 from api.command.root import main
 from api.house import open_house
 from api.settings import load_settings
@@ -100,3 +101,13 @@ def test_days_are_shown_whole_in_a_narrow_terminal(run: Run, tmp_path: Path) -> 
     run(["migrate", "--data", tmp_path / "data"])
     _, out, _ = run(["kpi", "--by", "day", "--from", "2026-03-02T00:00:00Z", "--to", "2026-03-03T00:00:00Z", "--data", tmp_path / "data"])
     assert "2026-03-02 " in out
+
+
+def test_a_rulebook_that_tells_somebody_whom_nobody_added_is_told_so(run: Run, tmp_path: Path) -> None:
+    file, data = Path(api.__file__).parent / "shipped_rules.toml", tmp_path / "data"
+    check: list[str | Path] = ["rules", "check", file, "--data", data]
+    assert "nobody has added" not in run(check)[1]  # there is no store that could know
+    run(["recipient", "add", "lead", "--mail", "lead@example.org", "--data", data])
+    assert "but nobody has added these recipients, so they are told nothing: on-call" in run(check)[1]
+    run(["recipient", "add", "on-call", "--mail", "duty@example.org", "--data", data])
+    assert "nobody has added" not in run(check)[1]
