@@ -10,6 +10,7 @@ from uuid import uuid4
 import structlog
 
 from api.access import Directory
+from api.database import open_keyring, open_store
 from api.rulebook_file import SHIPPED, read_rulebook
 from api.settings import BadSettings, Settings
 from engine import notice
@@ -21,9 +22,9 @@ from engine.ledger import Ledger, Unit, Work
 from engine.rule import REFERENCE, Rule
 from engine.rulebook import RULEBOOK, Rulebook
 from engine.source import Source, SourceAdded
-from engine.sqlite_store import SCHEMA_VERSION, SqliteStore
+from engine.store import SCHEMA_VERSION, Store
 from engine.target import DEFAULT_TARGETS, TARGETS, Targets
-from engine.vault import Vault, load_master_key
+from engine.vault import Vault, is_empty, load_master_key
 from monitors.intake import Intake
 from monitors.integrations.registry import ADAPTERS
 
@@ -47,7 +48,7 @@ class House:
 
     settings: Settings
     clock: Clock
-    store: SqliteStore
+    store: Store
     vault: Vault
     ledger: Ledger
     intake: Intake
@@ -110,11 +111,20 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.master_key.resolve().is_relative_to(settings.data.resolve()):
         raise BadSettings("TOCSIN_MASTER_KEY_FILE: expected a place outside the data folder")
-    log_file, key_file = settings.log_file, settings.master_key
+    key_file = settings.master_key
     new_key = None if key_file.exists() else key_file
-    master_key = load_master_key(key_file, create=not (settings.data / "keys.db").exists())
-    vault = Vault(settings.data / "keys.db", master_key)
-    store = SqliteStore(log_file)
+    keyring = open_keyring(settings)
+    try:
+        master_key = load_master_key(key_file, create=is_empty(keyring))
+    except TocsinError:
+        keyring.close()
+        raise
+    vault = Vault(keyring, master_key)
+    try:
+        store = open_store(settings)
+    except TocsinError:
+        vault.close()
+        raise
     try:
         clock = clock or _clock(store, settings)
         _check(store, clock)
@@ -142,7 +152,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
     return house
 
 
-def _check(store: SqliteStore, clock: Clock) -> None:
+def _check(store: Store, clock: Clock) -> None:
     version = store.meta("schema_version")
     if version is not None and int(version) > int(SCHEMA_VERSION):
         raise BadSettings(f"TOCSIN_DATA: this store was made by a newer Tocsin (schema {version}); use that one")
@@ -150,7 +160,7 @@ def _check(store: SqliteStore, clock: Clock) -> None:
         raise BadSettings("TOCSIN_CLOCK: this store holds events of the real clock; start it without TOCSIN_CLOCK")
 
 
-def _clock(store: SqliteStore, settings: Settings) -> Clock:
+def _clock(store: Store, settings: Settings) -> Clock:
     return clock_of(settings, simulated=store.meta("clock") == SIMULATED, last=from_micros(store.head().recorded_at))
 
 

@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from api.house import open_house
 from api.settings import BadSettings, Settings
 from engine.backup import BadBackup, Manifest, Tell, check, nothing_to_tell, sync_file, sync_folder, take
 from engine.installation import INSTALLATION, Installation, InstallationRestored
 from engine.ledger import Unit, Work
-from engine.sqlite_store import SCHEMA_VERSION
+from engine.store import SCHEMA_VERSION
 from engine.vault import check_master_key, load_master_key
 from projections.runner import Runner
 
@@ -42,7 +44,7 @@ def restore(manifest: Manifest, folder: Path, keys_folder: Path, settings: Setti
         take(folder, manifest.log, log_file, "log", tell)
         check(manifest, log_file, key_file)
         own = settings.model_copy(
-            update={"data": inside, "database": f"sqlite:///{log_file}", "master_key_file": settings.master_key}
+            update={"data": inside, "database": SecretStr(f"sqlite:///{log_file}"), "master_key_file": settings.master_key}
         )
         position = _build(own, manifest, tell)
         _move(inside, settings)

@@ -17,6 +17,7 @@ from engine.errors import TocsinError
 
 PREFIX: Final = "TOCSIN_"
 SETTINGS_FILE: Final = "TOCSIN_SETTINGS"
+FILE: Final = "sqlite:///"
 
 
 class BadSettings(TocsinError):
@@ -47,6 +48,12 @@ def _networks(value: object) -> object:
     return texts
 
 
+def _database(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().startswith((FILE, "postgresql://", "postgres://")):
+        raise ValueError("expected sqlite:///PATH or postgresql://user:password@host/database")
+    return value
+
+
 def _mail_server(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
         try:
@@ -64,7 +71,8 @@ class Settings(BaseSettings):
 
     Attributes:
         data: folder of the embedded store.
-        database: `sqlite:///PATH`; None: `log.db` in the data folder.
+        database: `sqlite:///PATH` or `postgresql://…`; None: `log.db` in the data folder.
+        database_pooler: a pooler in transaction mode (pgbouncer) stands before PostgreSQL.
         kafka: bootstrap servers, comma-separated.
         master_key_file: None: beside the data folder (`DATA.key`), never inside it.
         clock: the clock starts there (tests and demos); refused on a store of the real clock.
@@ -80,7 +88,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     data: Path = Path("data")
-    database: str | None = None
+    database: Annotated[SecretStr | None, AfterValidator(_database)] = None
+    database_pooler: bool = False
     kafka: str | None = None
     master_key_file: Path | None = None
     clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
@@ -113,13 +122,16 @@ class Settings(BaseSettings):
         """The SQLite file of the log.
 
         Raises:
-            BadSettings: another database is asked for than this version has.
+            BadSettings: the log is on a server, and what is asked for works on files.
         """
-        if self.database is None:
-            return self.data / "log.db"
-        if self.database.startswith("sqlite:///"):
-            return Path(self.database.removeprefix("sqlite:///"))
-        raise BadSettings(f"TOCSIN_DATABASE: expected sqlite:///PATH; {self.database.split(':', 1)[0]} is not supported yet")
+        if self.server is not None:
+            raise BadSettings("TOCSIN_DATABASE: expected sqlite:///PATH, which this command works on; the log is on PostgreSQL")
+        return self.data / "log.db" if self.database is None else Path(self.database.get_secret_value().removeprefix(FILE))
+
+    @property
+    def server(self) -> SecretStr | None:
+        """The address of the PostgreSQL database, password included; None: the log is a file."""
+        return None if self.database is None or self.database.get_secret_value().startswith(FILE) else self.database
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -14,6 +14,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from benchmarks.figures import scratch, seconds, tell
 from engine.alert import AlertSeverityChanged
 from engine.clock import SystemClock
+from engine.keyring import SqliteKeyring
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Severity
 from engine.sqlite_store import COLUMNS, SCHEMA, SqliteStore
@@ -110,7 +111,7 @@ def _stock(path: Path) -> float:
 def _callers(folder: Path) -> float:
     """Events a second of many callers who each wait for their own commit, as the interface's requests do."""
     folder.mkdir()
-    store, vault = SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32)
+    store, vault = SqliteStore(folder / "log.db"), Vault(SqliteKeyring(folder / "keys.db"), b"k" * 32)
     ledger = Ledger(store, vault, SystemClock())
     event = AlertSeverityChanged(severity=Severity.HIGH)
 

@@ -16,6 +16,7 @@ from benchmarks.history import LEVELS, SERVICES, TEAMS, files, start_of
 from engine.alert import AlertEpisodeOpened
 from engine.clock import SimulatedClock
 from engine.incident import Incident
+from engine.keyring import SqliteKeyring
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Severity
 from engine.person import Person
@@ -101,7 +102,7 @@ def run(_: argparse.Namespace) -> None:
     """Build the store, then ask."""
     with scratch() as folder:
         clock = SimulatedClock(start_of(DAYS), running=False)
-        ledger = Ledger(SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32), clock)
+        ledger = Ledger(SqliteStore(folder / "log.db"), Vault(SqliteKeyring(folder / "keys.db"), b"k" * 32), clock)
         begun = time.perf_counter()
         events = fill(ledger, clock, TICKETS)
         tell(f"store of {TICKETS:,} tickets", f"{events:,} events", f"made in {time.perf_counter() - begun:.0f} s")

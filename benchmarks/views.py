@@ -6,6 +6,7 @@ import resource
 from benchmarks.figures import scratch, seconds, tell
 from benchmarks.history import start_of, tickets
 from engine.clock import SimulatedClock
+from engine.keyring import SqliteKeyring
 from engine.ledger import Ledger
 from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
@@ -18,7 +19,7 @@ def run(_: argparse.Namespace) -> None:
     """Build the views from nothing."""
     with scratch() as folder:
         clock = SimulatedClock(start_of(90), running=False)
-        ledger = Ledger(SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32), clock)
+        ledger = Ledger(SqliteStore(folder / "log.db"), Vault(SqliteKeyring(folder / "keys.db"), b"k" * 32), clock)
         events = 0
         for round_, size in enumerate((20_000, 80_000)):
             events += tickets(ledger, clock, closed=size * 9 // 10, left_open=size // 10, days=30)

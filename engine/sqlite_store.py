@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from engine.errors import StoreUnavailable
-from engine.store import Account, Answer, Credential, DueTimer, Head, KeptBody, Row
+from engine.store import Account, AlreadyStored, Answer, Credential, DueTimer, Head, KeptBody, Row
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = "1"
 BUSY_SECONDS: Final = 10.0
 WRITER_CACHE_KIB: Final = 8_000  # what a batch touches of the indexes should stay in memory
 READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
@@ -247,8 +246,8 @@ class SqliteStore:
     def _guarded(action: Callable[[], T]) -> T:
         try:
             return action()
-        except sqlite3.IntegrityError:
-            raise
+        except sqlite3.IntegrityError as error:
+            raise AlreadyStored(str(error)) from error
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be written: {error}") from error
 

@@ -4,7 +4,14 @@ One writer at a time: between `begin` and `commit` or `rollback` the append lock
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+# Of the tables, whatever database they are on; kept in the store, so that an older Tocsin leaves it alone.
+SCHEMA_VERSION: Final = "1"
+
+
+class AlreadyStored(Exception):
+    """A row of that key is there; raised out of the open transaction, which is then only fit to be rolled back."""
 
 
 class Row(NamedTuple):

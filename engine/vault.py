@@ -1,4 +1,4 @@
-"""The vault: keys of persons and of bodies, wrapped by the master key, in a file of their own (`keys.db`).
+"""The vault: keys of persons and of bodies, wrapped by the master key, on a keyring of their own (`engine/keyring.py`).
 
 Personal data and bodies are sealed with AES-256-GCM under a key per person or body, bound to the place where they stand.
 Destroying a key makes them unreadable for good, while the log's bytes and every hash over them stay as they are.
@@ -21,7 +21,8 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from engine.errors import StoreUnavailable, TocsinError
+from engine.errors import TocsinError
+from engine.keyring import Keyring
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
@@ -91,6 +92,11 @@ def check_master_key(path: Path, master_key: bytes) -> None:
     _unwrapped(AESGCM(master_key), _DIGEST_KEY, row[0])
 
 
+def is_empty(keyring: Keyring) -> bool:
+    """Whether no store has ever kept a key there: then a master key may be made for it."""
+    return keyring.get(_DIGEST_KEY) is None
+
+
 def _unwrapped(wrap: AESGCM, key_id: bytes, wrapped: bytes) -> bytes:
     try:
         return wrap.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], key_id)
@@ -105,30 +111,32 @@ class Vault:
         destroyed: how many keys this process has destroyed: whoever keeps opened text drops it when this moves.
     """
 
-    def __init__(self, path: Path, master_key: bytes) -> None:
+    def __init__(self, keyring: Keyring, master_key: bytes) -> None:
+        """
+        Raises:
+            VaultLocked: the keys were wrapped by another master key; the keyring is closed then.
+        """
+        self._keyring = keyring
         self._wrap = AESGCM(master_key)
         self._lock = threading.RLock()
         self._cache: OrderedDict[bytes, AESGCM] = OrderedDict()
         self._pending: dict[bytes, bytes] = {}
         self._spare: list[tuple[bytes, AESGCM]] = []
         self.destroyed = 0
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        path.chmod(0o600)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID")
-        self._digest_key = self._store_key()
+        try:
+            self._digest_key = self._store_key()
+        except BaseException:
+            keyring.close()
+            raise
 
     def _store_key(self) -> bytes:
-        with self._lock:
-            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (_DIGEST_KEY,)).fetchone()
-            if row is not None:
-                return self._unwrap(_DIGEST_KEY, row[0])
-            wrapped = self._wrapped(_DIGEST_KEY, secrets.token_bytes(KEY_BYTES))
+        wrapped = self._keyring.get(_DIGEST_KEY)
+        if wrapped is None:
             # Two processes may start at once: whoever comes second takes the first one's key.
-            self._connection.execute("INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)", (_DIGEST_KEY, wrapped))
-            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (_DIGEST_KEY,)).fetchone()
-            return self._unwrap(_DIGEST_KEY, row[0])
+            self._keyring.add([(_DIGEST_KEY, self._wrapped(_DIGEST_KEY, secrets.token_bytes(KEY_BYTES)))])
+            wrapped = self._keyring.get(_DIGEST_KEY)
+            assert wrapped is not None, "it was put there just now"
+        return self._unwrap(_DIGEST_KEY, wrapped)
 
     def _wrapped(self, key_id: bytes, key: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
@@ -183,9 +191,9 @@ class Vault:
             if cipher is not None:
                 self._cache.move_to_end(key_id)
                 return cipher
-            row = self._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (key_id,)).fetchone()
-            if row is not None:
-                key = self._unwrap(key_id, row[0])
+            wrapped = self._keyring.get(key_id)
+            if wrapped is not None:
+                key = self._unwrap(key_id, wrapped)
             elif key_id in self._pending:
                 key = self._pending[key_id]
             elif create:
@@ -206,15 +214,7 @@ class Vault:
             self._pending.clear()
 
     def _insert(self, keys: list[tuple[bytes, bytes]]) -> None:
-        wrapped = [(key_id, self._wrapped(key_id, key)) for key_id, key in keys]
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR IGNORE INTO keys (id, wrapped) VALUES (?, ?)", wrapped)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise StoreUnavailable(f"keys cannot be written: {error}") from error
+        self._keyring.add([(key_id, self._wrapped(key_id, key)) for key_id, key in keys])
 
     def forget_unsaved(self) -> None:
         """Drop the keys that were made and not flushed: nothing that was stored is sealed under them.
@@ -229,12 +229,11 @@ class Vault:
     def destroy(self, key_id: bytes) -> None:
         """Make everything sealed under this key unreadable, for good."""
         with self._lock:
-            self._connection.execute("PRAGMA secure_delete = ON")
-            self._connection.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+            self._keyring.remove(key_id)
             self.destroyed += 1
             self._cache.pop(key_id, None)
             self._pending.pop(key_id, None)
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            self._keyring.close()

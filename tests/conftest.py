@@ -1,13 +1,15 @@
 """What tests share: a clock that stands still until it is moved, a ledger on a fresh embedded store, and a bell to ring."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from api.settings import Settings, load_settings
 from engine.aggregate import Aggregate
 from engine.alert import Alert, AlertEpisodeOpened
 from engine.clock import SimulatedClock, micros
@@ -18,10 +20,10 @@ from engine.ledger import Ledger, Unit, Work
 from engine.policy import fire
 from engine.rule import Rule, TicketRule
 from engine.source import Source, SourceAdded
-from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt
 from monitors.integrations.registry import ADAPTERS, adapter_named
+from tests.stores import ON_POSTGRES, keyring_at, settings_at, store_at
 
 if TYPE_CHECKING:
     from tests.notices.post import PostOffice, Receiver
@@ -32,6 +34,18 @@ NOON = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 PAYLOADS = Path(__file__).parent / "payloads"
 
 
+@pytest.fixture(autouse=ON_POSTGRES)
+def databases_behind_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is given a folder works on the database that stands for it."""
+
+    def found(**overrides: Any) -> Settings:
+        data = overrides.pop("data", None)
+        return load_settings(**overrides) if data is None else settings_at(data, dict(os.environ), **overrides)
+
+    for module in ("opening", "keeping", "serving", "administration"):
+        monkeypatch.setattr(f"api.command.{module}.load_settings", found)
+
+
 @pytest.fixture
 def clock() -> SimulatedClock:
     """2026-03-02T12:00:00Z, a Monday."""
@@ -40,7 +54,7 @@ def clock() -> SimulatedClock:
 
 @pytest.fixture
 def ledger(tmp_path: Path, clock: SimulatedClock) -> Iterator[Ledger]:
-    ledger = Ledger(SqliteStore(tmp_path / "log.db"), Vault(tmp_path / "keys.db", b"k" * 32), clock)
+    ledger = Ledger(store_at(tmp_path), Vault(keyring_at(tmp_path), b"k" * 32), clock)
     yield ledger
     ledger.close()
     ledger.store.close()

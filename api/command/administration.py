@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from api import connecting
 from api.command.opening import DataOption, opened, viewed
+from api.database import is_there
 from api.house import House
 from api.rulebook_file import read_rulebook
 from api.settings import load_settings
@@ -183,7 +184,7 @@ def check_rules(
         f"{file}: a rulebook, and right: {len(edition.decisions)} decisions, {len(edition.notices)} notices, "
         f"{len(edition.templates)} templates"
     )
-    if load_settings(data=data).log_file.exists():
+    if is_there(load_settings(data=data)):
         with opened(data) as house:
             _tell_of_strangers(house, edition)
 

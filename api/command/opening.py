@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from api.database import is_there
 from api.house import House, open_house
 from api.settings import BadSettings, load_settings
 from projections.runner import Runner
@@ -30,7 +31,7 @@ def opened(data: Path | None, *, must_exist: bool = False) -> Iterator[House]:
         BadSettings: it has to be there and is not.
     """
     settings = load_settings(data=data)
-    if must_exist and not settings.log_file.exists():
+    if must_exist and not is_there(settings):
         raise BadSettings(f"there is no store in {settings.data}; name its folder with --data or TOCSIN_DATA")
     house = open_house(settings, first_admin=False)
     tell_of_key(house)

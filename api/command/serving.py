@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 import uvicorn
+from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 
 from api.app import create_app
@@ -16,7 +17,9 @@ from api.command.opening import DataOption, opened, tell_of_key
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
 from api.watch import Streams
+from engine import postgres_schema
 from engine.delivery import DeliveryReceived, DeliveryRejected
+from engine.store import SCHEMA_VERSION
 from projections.runner import Runner
 
 # A log that is longer is no new one, and is not read through at a start.
@@ -114,8 +117,26 @@ def register(app: typer.Typer) -> None:
         _Server(config, f"ready http://{host}:{port}", application.state.streams).run(sockets=[bound])
 
     @app.command()
-    def migrate(data: DataOption = None) -> None:
-        """Create the store, or bring it up to this version."""
+    def migrate(
+        data: DataOption = None,
+        owner: Annotated[
+            str | None,
+            typer.Option(metavar="URL", envvar="TOCSIN_DATABASE_OWNER", help="PostgreSQL: the database as the role that shall own the tables [default: TOCSIN_DATABASE]", show_default=False),
+        ] = None,
+    ) -> None:
+        """Create the store, or bring it up to this version.
+
+        On PostgreSQL this is the only command that makes or changes tables. The role of TOCSIN_DATABASE gets the right to add
+        events and to read them, and none to change or remove one.
+        """
+        settings = load_settings(data=data)
+        if settings.server is not None:
+            address = settings.server.get_secret_value()
+            role = conninfo_to_dict(address).get("user")
+            before = postgres_schema.migrate(owner or address, role=str(role) if owner and role else None)
+            done = "was there already" if before == SCHEMA_VERSION else f"came from schema {before}" if before else "is new"
+            Console(highlight=False).print(f"the database is at schema {SCHEMA_VERSION} ({done})")
+            return
         with opened(data) as house:
             Console().print(f"the store in {house.settings.data} is at schema {house.store.meta('schema_version')}")
 

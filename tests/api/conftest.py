@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.house import House, open_house
-from api.settings import load_settings
 from engine.person import Role
 from projections.runner import Runner
+from tests.stores import settings_at
 
 Headers = dict[str, str]
 
@@ -18,7 +18,7 @@ Headers = dict[str, str]
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     """Closed by the application's end."""
-    return open_house(load_settings({}, data=tmp_path / "data"))
+    return open_house(settings_at(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from api.house import open_house
-from api.settings import load_settings
 from engine.clock import SystemClock
 from engine.installation import ClockAccepted
+from tests.stores import settings_at
 
 EPOCH = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
 
@@ -51,7 +51,7 @@ def test_a_step_is_not_followed_until_it_is_accepted() -> None:
 
 def test_a_log_from_the_future_turns_the_store_red_until_the_clock_is_accepted(tmp_path: Path) -> None:
     hands = Hands()
-    settings = load_settings({}, data=tmp_path / "data")
+    settings = settings_at(tmp_path / "data")
     house = open_house(settings, clock=hands.clock())
     head = house.store.head()
     house.close()

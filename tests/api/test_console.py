@@ -22,11 +22,11 @@ from api.console import instants, language
 from api.console.forms import masked, unmasked
 from api.door import SESSION_COOKIE
 from api.house import House, open_house
-from api.settings import load_settings
 from engine.clock import SimulatedClock
 from engine.ledger import Unit
 from engine.person import AccessRefused, Person, Role
 from projections.runner import Runner
+from tests.stores import settings_at
 
 TUESDAY = datetime(2026, 3, 3, 2, 0, 0, tzinfo=UTC)
 PASSWORD = "a long enough one"
@@ -120,7 +120,7 @@ def words(page: str) -> str:
 def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     data = tmp_path_factory.mktemp("console") / "data"
     clock = SimulatedClock(TUESDAY, running=False)
-    house = open_house(load_settings({}, data=data, clock=TUESDAY), clock=clock)
+    house = open_house(settings_at(data, clock=TUESDAY), clock=clock)
     app = create_app(house, Runner(house.ledger, data / "views.db"), schedule=False)
     with TestClient(app) as client:
         yield Desk(house, client, clock)

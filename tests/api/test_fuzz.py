@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.house import open_house
-from api.settings import load_settings
 from projections.runner import Runner
+from tests.stores import settings_at
 
 pytestmark = pytest.mark.law
 
@@ -48,7 +48,7 @@ PARAMETERS = st.dictionaries(
 def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, dict[str, str]]]:
     """A client with an administrator's token, on a store with one ticket of each kind."""
     data: Path = tmp_path_factory.mktemp("fuzz") / "data"
-    house = open_house(load_settings({}, data=data))
+    house = open_house(settings_at(data))
     headers = {"Authorization": f"Bearer {house.directory.create_token(role='admin')}"}
     with TestClient(create_app(house, Runner(house.ledger, data / "views.db")), raise_server_exceptions=False) as client:
         client.post("/api/v1/incidents", json={"title": "one"}, headers=headers)

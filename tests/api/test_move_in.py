@@ -20,12 +20,12 @@ from api.move_in.html_text import text_of
 from api.move_in.mapping import Mapping, load, parse, ready
 from api.move_in.planning import Draft, Fault, Planner, read_time
 from api.move_in.reading import Unreadable, read
-from api.settings import load_settings
 from engine.errors import InvalidInput
 from engine.incident import IncidentImported
 from engine.person import PersonRegistered
 from engine.request import RequestImported
 from engine.ticket import TicketCommentImported
+from tests.stores import settings_at
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 Import = Callable[..., tuple[int, str, str]]
@@ -80,7 +80,7 @@ def drafts(mapping: Mapping | str, content: str, folder: Path, *, encoding: str 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    house = open_house(load_settings({}, data=tmp_path / "data"))
+    house = open_house(settings_at(tmp_path / "data"))
     house.close()
     return house
 

@@ -13,6 +13,7 @@ from api.house import open_house
 from api.settings import BadSettings, load_settings
 from engine.clock import SimulatedClock, rfc3339
 from projections.runner import Runner
+from tests.stores import settings_at
 
 Headers = Callable[[str], dict[str, str]]
 
@@ -177,32 +178,32 @@ class TestTheClock:
     """`TOCSIN_CLOCK` is for tests and demos, and never for a store of the real clock."""
 
     def test_it_is_shown_and_its_store_opens_again(self, tmp_path: Path) -> None:
-        settings = load_settings({"TOCSIN_CLOCK": "2026-03-02T10:00:30Z"}, data=tmp_path / "data")
+        settings = settings_at(tmp_path / "data", {"TOCSIN_CLOCK": "2026-03-02T10:00:30Z"})
         house = open_house(settings)
         with TestClient(create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"))) as client:
             state = client.get("/readyz").json()
         assert state["clock"] == "simulated"
         assert state["now"].startswith("2026-03-02T10:00:3")
-        again = open_house(load_settings({}, data=tmp_path / "data"))
+        again = open_house(settings_at(tmp_path / "data"))
         assert again.clock.now() - house.clock.now() < timedelta(minutes=1)
         again.close()
 
     def test_it_never_starts_before_the_last_event(self, tmp_path: Path) -> None:
         """So a command beside the server, with the same environment, sees what the server recorded since."""
         clock = SimulatedClock(datetime(2026, 3, 2, 10, tzinfo=UTC), running=False)
-        house = open_house(load_settings({}, data=tmp_path / "data"), clock=clock)
+        house = open_house(settings_at(tmp_path / "data"), clock=clock)
         clock.advance(3_600)
         house.directory.create_token(role="agent")
         house.close()
-        again = open_house(load_settings({"TOCSIN_CLOCK": "2026-03-02T10:00:00Z"}, data=tmp_path / "data"))
+        again = open_house(settings_at(tmp_path / "data", {"TOCSIN_CLOCK": "2026-03-02T10:00:00Z"}))
         assert again.clock.now() >= clock.now()
         assert again.clock_trouble() is None
         again.close()
 
     def test_a_store_of_the_real_clock_refuses_it(self, tmp_path: Path) -> None:
-        open_house(load_settings({}, data=tmp_path / "data")).close()
+        open_house(settings_at(tmp_path / "data")).close()
         with pytest.raises(BadSettings, match="TOCSIN_CLOCK"):
-            open_house(load_settings({"TOCSIN_CLOCK": "2026-03-02T10:00:30Z"}, data=tmp_path / "data"))
+            open_house(settings_at(tmp_path / "data", {"TOCSIN_CLOCK": "2026-03-02T10:00:30Z"}))
 
 
 @pytest.mark.parametrize(

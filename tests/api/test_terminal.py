@@ -11,7 +11,7 @@ import pytest
 import api
 from api.command.root import main
 from api.house import open_house
-from api.settings import load_settings
+from tests.stores import settings_at
 
 Run = Callable[[Sequence[str | Path]], tuple[int, str, str]]
 
@@ -64,7 +64,7 @@ def test_a_source_may_report_the_same_alerts_as_another(run: Run, tmp_path: Path
     assert (code, "no source nobody" in said) == (1, True)
     code, out, _ = run([*add, "alertmanager"])
     assert (code, "prometheus.yml" in out) == (0, True)
-    house = open_house(load_settings({}, data=tmp_path / "data"))
+    house = open_house(settings_at(tmp_path / "data"))
     assert house.intake.profile("prom-api").space == "alertmanager"
     house.close()
 
@@ -79,10 +79,10 @@ def test_a_token_stands_alone_on_standard_output_and_the_new_key_beside_it(run: 
 
 def test_a_store_that_a_command_made_still_gets_its_first_administrator(run: Run, tmp_path: Path) -> None:
     run(["token", "create", "--role", "admin", "--data", tmp_path / "data"])
-    house = open_house(load_settings({}, data=tmp_path / "data"))
+    house = open_house(settings_at(tmp_path / "data"))
     assert house.first_admin is not None
     house.close()
-    again = open_house(load_settings({}, data=tmp_path / "data"))
+    again = open_house(settings_at(tmp_path / "data"))
     assert again.first_admin is None
     again.close()
 

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 
 from api.app import create_app
 from api.house import House, open_house
-from api.settings import load_settings
 from projections.runner import Runner
+from tests.stores import settings_at
 
 pytestmark = pytest.mark.browser
 
@@ -78,7 +78,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("browser") / "data"
-    house = open_house(load_settings({}, data=data))
+    house = open_house(settings_at(data))
     for login, name, role in (("nora", "Nora Berg", "agent"), ("luis", "Luis Marín", "lead"), ("ada", "Ada Admin", "admin")):
         house.directory.open_account(login=login, name=name, role=role, password=PASSWORD, team="Shop")
     server = Server(house, data)

@@ -19,10 +19,10 @@ from engine.clock import SimulatedClock, rfc3339
 from engine.correlation import Correlation, CorrelationIncidentOpened
 from engine.event import Event, Fact
 from engine.ledger import Ledger
-from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
 from monitors.intake import Receipt
 from tests.conftest import NOON, Bell
+from tests.stores import keyring_at, store_at
 
 A = TypeVar("A", bound=Aggregate)
 E = TypeVar("E", bound=Event)
@@ -47,7 +47,7 @@ class Belfry(Bell):
         memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="tocsin-", dir=memory))
         clock = SimulatedClock(NOON, running=False)
-        ledger = Ledger(SqliteStore(self.folder / "log.db"), Vault(self.folder / "keys.db", b"k" * 32), clock)
+        ledger = Ledger(store_at(self.folder), Vault(keyring_at(self.folder), b"k" * 32), clock)
         self._runner = asyncio.Runner()
         super().__init__(ledger, clock)
         self.seen = ledger.last_position

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine.codec import ERASED, Codec, UnknownEvent
 from engine.event import REGISTRY, UPCASTERS, Event, Fact, Personal, personal_fields, upcasts
 from engine.identity import stream_id
+from engine.keyring import SqliteKeyring
 from engine.person import PersonRegistered
 from engine.request import RequestSubmitted
 from engine.schema import load_events
@@ -31,7 +32,7 @@ INSTANTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12
 
 @pytest.fixture(scope="module")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    return Vault(tmp_path_factory.mktemp("codec") / "keys.db", b"k" * 32)
+    return Vault(SqliteKeyring(tmp_path_factory.mktemp("codec") / "keys.db"), b"k" * 32)
 
 
 @pytest.fixture

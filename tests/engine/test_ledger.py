@@ -23,14 +23,15 @@ from engine.ledger import Ledger, Unit, Work
 from engine.person import Person
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SqliteStore
-from engine.store import Row
+from engine.store import AlreadyStored, Row
 from engine.vault import Vault
 from tests.conftest import NOON, Bell
+from tests.stores import AnyStore, keyring_at, place_of, store_at
 
 PATIENCE = 30  # seconds until a test that hangs is given up; no test waits for it
 
 
-class WatchedStore(SqliteStore):
+class WatchedStore(AnyStore):
     """A real store that counts, and breaks on demand.
 
     Attributes:
@@ -62,7 +63,7 @@ class WatchedStore(SqliteStore):
 @contextmanager
 def opened(folder: Path, clock: SimulatedClock) -> Iterator[tuple[Ledger, WatchedStore]]:
     """Another process's view of the store in `folder`."""
-    store, vault = WatchedStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32)
+    store, vault = WatchedStore(place_of(folder)), Vault(keyring_at(folder), b"k" * 32)
     ledger = Ledger(store, vault, clock)
     yield ledger, store
     ledger.close()
@@ -342,6 +343,7 @@ def break_next_commit(store: SqliteStore, when: str, meanwhile: Callable[[], obj
     store._writer = _FaultyConnection(store._writer, when, meanwhile)  # type: ignore[assignment]  # stands in for one
 
 
+@pytest.mark.files
 def test_an_io_error_at_commit_that_stored_everything_is_a_success(tmp_path: Path, clock: SimulatedClock) -> None:
     shared, alert = uuid4(), uuid4()
     with opened(tmp_path, clock) as (ledger, store), opened(tmp_path, clock) as (other, _):
@@ -353,6 +355,7 @@ def test_an_io_error_at_commit_that_stored_everything_is_a_success(tmp_path: Pat
         assert ledger.get(Correlation, shared).version == 3
 
 
+@pytest.mark.files
 def test_an_io_error_at_commit_that_stored_nothing_is_a_failure(tmp_path: Path, clock: SimulatedClock) -> None:
     shared = uuid4()
     with opened(tmp_path, clock) as (ledger, store):
@@ -367,6 +370,7 @@ def test_an_io_error_at_commit_that_stored_nothing_is_a_failure(tmp_path: Path, 
         assert store.meta("k") is None
 
 
+@pytest.mark.files
 def test_a_transaction_that_the_database_gave_up_fails_as_a_whole(tmp_path: Path, clock: SimulatedClock) -> None:
     """A full disk makes SQLite roll back by itself; what followed in the batch must not be stored on its own."""
     with opened(tmp_path, clock) as (ledger, store):
@@ -477,6 +481,7 @@ def test_a_caller_who_gave_up_stops_nobody(ledger: Ledger) -> None:
 # -- the log -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("statement", ["UPDATE events SET actor = 'nobody'", "DELETE FROM events WHERE position = 1"])
 def test_an_event_can_be_neither_changed_nor_deleted(ledger: Ledger, tmp_path: Path, statement: str) -> None:
     run(ledger, opens(uuid4()))
@@ -490,9 +495,9 @@ def test_a_version_is_stored_once_even_if_a_writer_would_not_ask(ledger: Ledger,
     shared = uuid4()
     run(ledger, opens(shared))
     (row,) = ledger.store.log(0, 10)
-    beside = SqliteStore(tmp_path / "log.db")
+    beside = store_at(tmp_path)
     beside.begin()
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(AlreadyStored):
         beside.insert([row._replace(position=2)])
     beside.rollback()
     beside.close()

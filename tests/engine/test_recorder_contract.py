@@ -28,6 +28,7 @@ from engine.source import Source
 from engine.sqlite_store import SqliteStore
 from engine.ticket import Visibility
 from tests.conftest import Bell
+from tests.stores import store_at
 
 A = TypeVar("A", bound=Aggregate)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -41,7 +42,7 @@ class OnAFreshStore(TestCase):
     def create_recorder(self) -> Any:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        store = SqliteStore(Path(folder.name) / "log.db")
+        store = store_at(Path(folder.name))
         self.addCleanup(store.close)
         return self.recorder_class(store, SimulatedClock(NOON, running=False))
 
@@ -125,7 +126,7 @@ def test_the_librarys_repository_reads_an_older_version_of_a_stream(bell: Bell, 
 
 
 def test_the_librarys_event_store_appends_what_our_aggregates_record(tmp_path: Path, ledger: Ledger, clock: SimulatedClock) -> None:
-    store = SqliteStore(tmp_path / "log.db")  # a writing recorder has a connection of its own
+    store = store_at(tmp_path)  # a writing recorder has a connection of its own
     events = EventStore[UUID](mapper=ledger.codec, recorder=StoreRecorder(store, clock))
     correlation = Correlation(uuid4())
     correlation.open_incident(rule="r", rule_version=1, field="service", value="shop", incident=uuid4(), alert=uuid4())
@@ -138,7 +139,7 @@ def test_the_librarys_event_store_appends_what_our_aggregates_record(tmp_path: P
 
 
 def test_a_ledger_beside_a_recorder_sees_what_that_appended(tmp_path: Path, ledger: Ledger, clock: SimulatedClock) -> None:
-    store = SqliteStore(tmp_path / "log.db")
+    store = store_at(tmp_path)
     events = EventStore[UUID](mapper=ledger.codec, recorder=StoreRecorder(store, clock))
     first = Correlation(uuid4())
     first.open_incident(rule="r", rule_version=1, field="service", value="shop", incident=uuid4(), alert=uuid4())
@@ -175,7 +176,7 @@ def test_a_subscription_that_waits_is_woken_by_the_ledgers_commit_and_by_stop(be
 
 
 def test_a_refused_append_leaves_nothing_behind(tmp_path: Path, clock: SimulatedClock) -> None:
-    store = SqliteStore(tmp_path / "log.db")
+    store = store_at(tmp_path)
     recorder = StoreRecorder(store, clock)
     stream_id = uuid4()
     recorder.insert_events([stored(stream_id, 1)])
@@ -188,6 +189,7 @@ def test_a_refused_append_leaves_nothing_behind(tmp_path: Path, clock: Simulated
     store.close()
 
 
+@pytest.mark.files
 def test_a_store_that_cannot_be_written_is_the_librarys_operational_error(tmp_path: Path, clock: SimulatedClock) -> None:
     store = SqliteStore(tmp_path / "log.db")
     recorder = StoreRecorder(store, clock)

@@ -28,6 +28,7 @@ from engine.ticket import MEANINGS, OPEN, Meaning, Relation, Ticket, Visibility
 from engine.vault import Vault
 from tests.conftest import NOON
 from tests.engine.belfry import effort
+from tests.stores import keyring_at
 
 NORA, IDA = UUID(int=1), UUID(int=2)
 LATER: Final = NOON + timedelta(hours=1)
@@ -367,7 +368,7 @@ def test_every_state_has_a_meaning_and_open_is_what_is_not_done() -> None:
 
 
 def test_a_tickets_stream_survives_being_stored(tmp_path: Path) -> None:
-    codec = Codec(Vault(tmp_path / "keys.db", b"k" * 32))
+    codec = Codec(Vault(keyring_at(tmp_path), b"k" * 32))
     tickets: list[Ticket] = [incident(requester=NORA), request(needs_approval=True)]
     for ticket in tickets:
         commands = OF_INCIDENTS if isinstance(ticket, Incident) else OF_REQUESTS

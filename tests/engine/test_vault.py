@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import StoreUnavailable
+from engine.keyring import SqliteKeyring
 from engine.sqlite_store import SqliteStore
 from engine.vault import Vault, VaultLocked, load_master_key
 
@@ -17,8 +18,13 @@ NORA = b"n" * 16
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    return Vault(tmp_path / "keys.db", b"k" * 32)
+def keyring(tmp_path: Path) -> SqliteKeyring:
+    return SqliteKeyring(tmp_path / "keys.db")
+
+
+@pytest.fixture
+def vault(keyring: SqliteKeyring) -> Vault:
+    return Vault(keyring, b"k" * 32)
 
 
 def test_the_master_key_file_is_made_for_its_owner_alone_and_read_again(tmp_path: Path) -> None:
@@ -45,9 +51,9 @@ def test_a_file_that_holds_no_master_key_is_refused_by_name(tmp_path: Path, cont
 
 
 def test_another_stores_master_key_opens_nothing(tmp_path: Path) -> None:
-    Vault(tmp_path / "keys.db", b"k" * 32).close()
+    Vault(SqliteKeyring(tmp_path / "keys.db"), b"k" * 32).close()
     with pytest.raises(VaultLocked, match="not the one that this store was made with"):
-        Vault(tmp_path / "keys.db", b"x" * 32)
+        Vault(SqliteKeyring(tmp_path / "keys.db"), b"x" * 32)
 
 
 def test_the_key_file_is_its_owners_and_holds_no_key_in_plain(tmp_path: Path, vault: Vault) -> None:
@@ -85,7 +91,7 @@ _KEPT: dict[str, Vault] = {}
 def _vault_of(factory: pytest.TempPathFactory) -> Vault:
     """One vault for all examples: a new file each would be what takes the time."""
     if "one" not in _KEPT:
-        _KEPT["one"] = Vault(factory.mktemp("vault") / "keys.db", b"k" * 32)
+        _KEPT["one"] = Vault(SqliteKeyring(factory.mktemp("vault") / "keys.db"), b"k" * 32)
     return _KEPT["one"]
 
 
@@ -95,21 +101,21 @@ def test_a_flushed_key_outlives_the_process_and_an_unflushed_one_does_not(tmp_pa
     vault.flush()
     lost = vault.seal(b"m" * 16, b"here", b"lost")
     vault.close()
-    again = Vault(tmp_path / "keys.db", b"k" * 32)
+    again = Vault(SqliteKeyring(tmp_path / "keys.db"), b"k" * 32)
     assert again.unseal(NORA, b"here", kept) == b"kept"
     assert again.unseal(b"m" * 16, b"here", lost) is None
     again.close()
 
 
-def test_a_destroyed_key_is_gone_from_memory_and_from_disk(tmp_path: Path, vault: Vault) -> None:
+def test_a_destroyed_key_is_gone_from_memory_and_from_disk(tmp_path: Path, keyring: SqliteKeyring, vault: Vault) -> None:
     sealed = vault.seal(NORA, b"here", b"secret")
     other = vault.seal(b"m" * 16, b"here", b"other")
     vault.flush()
-    (wrapped,) = vault._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (NORA,)).fetchone()
+    (wrapped,) = keyring._connection.execute("SELECT wrapped FROM keys WHERE id = ?", (NORA,)).fetchone()
     vault.destroy(NORA)
     assert vault.unseal(NORA, b"here", sealed) is None
     assert vault.unseal(b"m" * 16, b"here", other) == b"other"
-    vault._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    keyring._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert wrapped not in (tmp_path / "keys.db").read_bytes()
     vault.close()
 
@@ -124,14 +130,14 @@ def test_a_key_that_was_dropped_before_it_was_stored_is_made_anew(vault: Vault) 
     assert vault.unseal(NORA, b"here", again) == b"stored"
 
 
-def test_keys_that_cannot_be_written_are_a_store_that_is_unavailable(vault: Vault) -> None:
-    vault._connection.execute("PRAGMA query_only = ON")
+def test_keys_that_cannot_be_written_are_a_store_that_is_unavailable(keyring: SqliteKeyring, vault: Vault) -> None:
+    keyring._connection.execute("PRAGMA query_only = ON")
     sealed = vault.seal(NORA, b"here", b"secret")
     with pytest.raises(StoreUnavailable, match="keys cannot be written"):
         vault.flush()
     with pytest.raises(StoreUnavailable):
         vault.seal_apart(b"here", b"body")
-    vault._connection.execute("PRAGMA query_only = OFF")
+    keyring._connection.execute("PRAGMA query_only = OFF")
     vault.flush()
     assert vault.unseal(NORA, b"here", sealed) == b"secret"
 
@@ -140,18 +146,18 @@ def test_a_key_apart_is_on_disk_before_it_is_used_and_used_once(tmp_path: Path, 
     used = [vault.seal_apart(b"here", b"body") for _ in range(300)]
     assert len({key_id for key_id, _ in used}) == 300
     vault.close()  # nothing was flushed
-    again = Vault(tmp_path / "keys.db", b"k" * 32)
+    again = Vault(SqliteKeyring(tmp_path / "keys.db"), b"k" * 32)
     assert {again.unseal(key_id, b"here", sealed) for key_id, sealed in used} == {b"body"}
     again.close()
 
 
 def test_the_keyed_digest_is_this_stores_own(tmp_path: Path, vault: Vault) -> None:
     (tmp_path / "other").mkdir()
-    other = Vault(tmp_path / "other" / "keys.db", b"k" * 32)
+    other = Vault(SqliteKeyring(tmp_path / "other" / "keys.db"), b"k" * 32)
     assert vault.digest(b"body") == vault.digest(b"body") != vault.digest(b"bodY")
     assert vault.digest(b"body") != other.digest(b"body")
     vault.close()
-    assert Vault(tmp_path / "keys.db", b"k" * 32).digest(b"body") == vault.digest(b"body")
+    assert Vault(SqliteKeyring(tmp_path / "keys.db"), b"k" * 32).digest(b"body") == vault.digest(b"body")
 
 
 def test_of_processes_that_start_at_once_one_makes_the_key_and_all_use_it(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from engine.clock import SimulatedClock
 from engine.delivery import DeliveryReceived, DeliveryRejected
 from engine.incident import Incident
 from engine.ledger import Ledger
-from engine.sqlite_store import SqliteStore
 from engine.ticket import Meaning, Relation
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt, Rejected
 from tests.conftest import Bell
 from tests.engine.belfry import SOAK, Belfry, episodes, member, notice, told
+from tests.stores import keyring_at, store_at
 
 DAY: Final = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -154,7 +154,7 @@ def test_after_a_person_resolved_the_incident_a_repeat_changes_nothing_and_a_new
 @contextmanager
 def other_process(folder: Path, clock: SimulatedClock) -> Iterator[Ledger]:
     """A ledger of another process on the store in `folder`."""
-    store, vault = SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32)
+    store, vault = store_at(folder), Vault(keyring_at(folder), b"k" * 32)
     ledger = Ledger(store, vault, clock)
     yield ledger
     ledger.close()

@@ -19,7 +19,6 @@ from engine.ledger import Ledger
 from engine.policy import fire
 from engine.rule import TicketRule
 from engine.source import SourceAdded
-from engine.sqlite_store import SqliteStore
 from engine.store import DueTimer
 from engine.ticket import Meaning
 from engine.timer import TimerFired
@@ -28,6 +27,7 @@ from monitors.intake import Intake, lease_policy
 from monitors.integrations.registry import adapter_named
 from tests.conftest import NOON, Bell
 from tests.engine.belfry import Belfry, effort, member, notice, told, with_belfry
+from tests.stores import keyring_at, store_at
 
 REPEAT: Final = 600.0
 LABELS: Final = {"alertname": "DiskFull", "severity": "critical", "instance": "db1"}
@@ -207,7 +207,7 @@ class BellBeside(Bell):
 def test_a_lease_is_renewed_by_another_process_as_well(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("leases")
     clock = SimulatedClock(NOON, running=False)
-    ledgers = [Ledger(SqliteStore(folder / "log.db"), Vault(folder / "keys.db", b"k" * 32), clock) for _ in range(2)]
+    ledgers = [Ledger(store_at(folder), Vault(keyring_at(folder), b"k" * 32), clock) for _ in range(2)]
     bells = [Bell(ledgers[0], clock), BellBeside(ledgers[1], clock)]
     repeating(bells[0])
     start = clock.now()
@@ -249,7 +249,7 @@ def both_fire(bell: Bell, other: Ledger, timer: DueTimer, source: str) -> list[b
 @pytest.fixture
 def other(bell: Bell, tmp_path: Path) -> Iterator[Ledger]:
     """Another process's ledger on the bell's store."""
-    ledger = Ledger(SqliteStore(tmp_path / "log.db"), Vault(tmp_path / "keys.db", b"k" * 32), bell.clock)
+    ledger = Ledger(store_at(tmp_path), Vault(keyring_at(tmp_path), b"k" * 32), bell.clock)
     yield ledger
     ledger.close()
     ledger.store.close()

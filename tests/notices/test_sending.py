@@ -13,7 +13,7 @@ import pytest
 from api.notices.outcome import MOST_ATTEMPTS
 from api.notices.sender import Channels, Sender
 from api.notices.signature import new_secret
-from api.settings import Settings, load_settings
+from api.settings import Settings
 from engine.incident import Incident
 from engine.ledger import Unit
 from engine.notice import NoticeFailed, Notices, notices_id
@@ -24,6 +24,7 @@ from projections import outbox
 from projections.outbox import NoticeRow
 from projections.runner import Runner
 from tests.notices.post import P1, PATIENCE, PostOffice, Receiver, Tower, serve, verified
+from tests.stores import settings_at
 
 BOTH = NoticeRule(name="P1", when="ticket.priority == 'P1'", to=("on-call", "lead"))
 
@@ -88,7 +89,7 @@ class Post:
 @contextmanager
 def posting(tower: Tower, folder: Path, *, behind: int | None = None, **settings: Any) -> Iterator[Post]:
     """Args: behind: the views stand at this position until they are started."""
-    post = Post(tower, folder, load_settings({}, data=folder / "data", **settings), behind)
+    post = Post(tower, folder, settings_at(folder / "data", **settings), behind)
     try:
         yield post
     finally:

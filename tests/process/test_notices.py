@@ -11,12 +11,12 @@ from typing import Final
 import pytest
 
 from api.house import open_house
-from api.settings import load_settings
 from engine.ledger import Unit
 from engine.recipient import Channel, Recipient, Shape, recipient_id
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
 from tests.notices.post import Heard, Receiver, serve
 from tests.process.server import PATIENCE, Server, answer, send
+from tests.stores import settings_at
 
 KILLS: Final = 20
 CLIENTS: Final = 3
@@ -81,7 +81,7 @@ def _alert(service: str) -> object:
 
 
 def _prepare(data: Path, url: str) -> None:
-    house = open_house(load_settings({}, data=data))
+    house = open_house(settings_at(data))
     values = {"channel": Channel.WEBHOOK, "target": url, "secret": "", "shape": Shape.TOCSIN, "language": "en"}
     house.ledger.run(Unit(lambda work: work.load(Recipient, recipient_id("on-call")).add(name="on-call", **values), actor="tocsin"))  # type: ignore[arg-type]  # values of several kinds
     house.ledger.run(Unit(lambda work: work.load(Rulebook, RULEBOOK).publish(RULES), actor="tocsin"))

@@ -39,6 +39,7 @@ from projections.runner import Runner
 from projections.ticket_row import TicketRow
 from projections.views import Reader
 from tests.projections.world import TICKETS, World, ends, fires
+from tests.stores import keyring_at, store_at
 
 pytestmark = pytest.mark.law
 
@@ -153,7 +154,7 @@ def lived(history_steps: list[Step]) -> Iterator[tuple[World, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         clock = SimulatedClock(NOON, running=False)
-        ledger = Ledger(SqliteStore(path / "log.db"), Vault(path / "keys.db", b"k" * 32), clock)
+        ledger = Ledger(store_at(path), Vault(keyring_at(path), b"k" * 32), clock)
         world = World(ledger, clock)
         world.source()
         for step in history_steps:

@@ -1,0 +1,36 @@
+"""Which database the settings name, and how what lies in it is opened: the log and, apart from it, the keys."""
+
+from api.settings import Settings
+from engine.keyring import Keyring, SqliteKeyring
+from engine.postgres_keyring import PostgresKeyring
+from engine.postgres_store import PostgresStore
+from engine.sqlite_store import SqliteStore
+from engine.store import Store
+
+
+def is_there(settings: Settings) -> bool:
+    """Whether there is a store already; a server is one that `tocsin migrate` has been to."""
+    return settings.server is not None or settings.log_file.exists()
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the log, making it where it is a file.
+
+    Raises:
+        StoreUnavailable: it cannot be opened.
+        NotMigrated: the database has no tables of this version.
+    """
+    if settings.server is None:
+        return SqliteStore(settings.log_file)
+    return PostgresStore(settings.server.get_secret_value(), pooled=settings.database_pooler)
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """Open what holds the keys, making it where it is a file.
+
+    Raises:
+        StoreUnavailable: it cannot be opened.
+    """
+    if settings.server is None:
+        return SqliteKeyring(settings.data / "keys.db")
+    return PostgresKeyring(settings.server.get_secret_value(), pooled=settings.database_pooler)

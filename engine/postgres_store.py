@@ -1,0 +1,435 @@
+"""The ledger's database on PostgreSQL: schema `ledger`, every commit synced to disk.
+
+The append lock is an advisory lock of the transaction, so it ends with it whatever happens to its holder. Whoever takes it reads
+the head, and where that has moved, the streams that others wrote: what is remembered of them is void (decision 0002).
+Positions are given out by the holder of the lock and no sequence is asked, so the log has no holes from here.
+
+The tables are made by `engine/postgres_schema.py`, and only by it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from engine.errors import StoreUnavailable
+from engine.postgres_schema import NotMigrated, version_of
+from engine.store import SCHEMA_VERSION, Account, AlreadyStored, Answer, Credential, DueTimer, Head, KeptBody, Row
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# What the append lock is called in this database; the number says nothing ("tocsin" in ASCII).
+APPEND_LOCK: Final = 0x746F6373696E
+CHANNEL: Final = "tocsin_appended"
+CONNECT_SECONDS: Final = 5
+# Longer than any commit takes; whoever waits for the append lock longer than this is told that the store is unavailable.
+STATEMENT_SECONDS: Final = 15
+READERS: Final = 8
+PREPARE_AFTER: Final = 5
+# From so many rows on a COPY is faster than an INSERT, in spite of its three round trips.
+LEAST_COPIED: Final = 24
+
+COLUMNS: Final = "position, stream, version, type, state, recorded_at, actor, correlation, cause"
+_TYPES: Final = ("int8", "bytea", "int4", "text", "bytea", "int8", "text", "bytea", "text")
+_BEGIN: Final = (
+    f"BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
+    f"SELECT pg_advisory_xact_lock({APPEND_LOCK}); "
+    "SELECT position, recorded_at FROM ledger.events ORDER BY position DESC LIMIT 1"
+)
+_NEVER: Final = Head(-1, 0)
+_COPY: Final = f"COPY ledger.events ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_INSERT: Final = f"INSERT INTO ledger.events ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+class PostgresStore:
+    """`engine.store.Store` on a PostgreSQL database. One thread writes; any number read, over a pool of their own."""
+
+    def __init__(self, address: str, *, pooled: bool = False) -> None:
+        """
+        Args:
+            address: `postgresql://…`.
+            pooled: a pooler in transaction mode stands between, so nothing may be kept in a session.
+        """
+        self._address = address
+        self._options: dict[str, Any] = {
+            "autocommit": True, "connect_timeout": CONNECT_SECONDS, "application_name": "tocsin",
+            "prepare_threshold": None if pooled else PREPARE_AFTER,
+        }
+        self._known = _NEVER
+        self._last: Row | None = None
+        self._connection: Connection | None = None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            address, kwargs=self._options, min_size=1, max_size=READERS, timeout=CONNECT_SECONDS, open=False, name="readers",
+        )
+        try:
+            self._pool.open(wait=True, timeout=CONNECT_SECONDS)
+            self._connection = self._connect()
+            version = version_of(self._connection)
+        except (psycopg.Error, PoolTimeout) as error:
+            self._pool.close()
+            raise StoreUnavailable(f"the database cannot be reached: {_said(error)}") from error
+        if version != SCHEMA_VERSION:
+            self.close()
+            raise NotMigrated(f"the database is at schema {version or 'none'}, this Tocsin needs {SCHEMA_VERSION}: run tocsin migrate")
+
+    def _connect(self) -> Connection:
+        return psycopg.connect(self._address, **self._options)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _read(self, question: Callable[[Connection], T]) -> T:
+        for last in (False, True):
+            try:
+                with self._pool.connection() as connection:
+                    return question(connection)
+            except psycopg.OperationalError as error:
+                if last:
+                    raise StoreUnavailable(f"the store cannot be read: {_said(error)}") from error
+                self._pool.check()  # the server was restarted: none of the connections is of use any more
+            except (psycopg.Error, PoolTimeout) as error:
+                raise StoreUnavailable(f"the store cannot be read: {_said(error)}") from error
+        raise AssertionError("the loop ends by itself")
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._read(lambda connection: _ask(connection, sql, values).fetchall())
+
+    def _row(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        return self._read(lambda connection: _ask(connection, sql, values).fetchone())
+
+    def head(self) -> Head:
+        row = self._row("SELECT position, recorded_at FROM ledger.events ORDER BY position DESC LIMIT 1")
+        return Head(*row) if row else Head(0, 0)
+
+    def log(self, after: int, limit: int, *, upto: int | None = None, types: Sequence[str] = ()) -> list[Row]:
+        where, values = "position > %s", list[object]((after,))
+        if upto is not None:
+            where, values = f"{where} AND position <= %s", [*values, upto]
+        if types:
+            where, values = f"{where} AND type = ANY(%s)", [*values, list(types)]
+        found = self._rows(f"SELECT {COLUMNS} FROM ledger.events WHERE {where} ORDER BY position LIMIT %s", [*values, limit])
+        return [Row(*row) for row in found]
+
+    def stream(
+        self, stream: bytes, *, after: int = 0, upto: int | None = None, newest_first: bool = False, limit: int | None = None
+    ) -> list[Row]:
+        return self._read(lambda connection: _stream(connection, stream, after, upto, newest_first, limit))
+
+    def position_at(self, instant: int) -> int:
+        """By bisection: recorded_at never decreases along positions, so no index on it is needed."""
+
+        def bisect(connection: Connection) -> int:
+            top = _ask(connection, "SELECT max(position) FROM ledger.events").fetchone()
+            low, high = 0, (top and top[0]) or 0
+            sql = "SELECT recorded_at FROM ledger.events WHERE position <= %s ORDER BY position DESC LIMIT 1"
+            while low < high:
+                middle = (low + high + 1) // 2
+                row = _ask(connection, sql, (middle,)).fetchone()
+                if row is None or row[0] <= instant:
+                    low = middle
+                else:
+                    high = middle - 1
+            return low
+
+        return self._read(bisect)
+
+    def at(self, position: int) -> Row | None:
+        row = self._row(f"SELECT {COLUMNS} FROM ledger.events WHERE position = %s", (position,))
+        return Row(*row) if row else None
+
+    def body(self, digest: bytes) -> KeptBody | None:
+        row = self._row("SELECT digest, length, key, sealed, recorded_at FROM ledger.bodies WHERE digest = %s", (digest,))
+        return KeptBody(*row) if row else None
+
+    def due_timers(self, now: int, limit: int) -> list[DueTimer]:
+        sql = "SELECT timer, owner, purpose, due_at FROM ledger.timers WHERE due_at <= %s ORDER BY due_at LIMIT %s"
+        return [DueTimer(*row) for row in self._rows(sql, (now, limit))]
+
+    def next_due(self) -> int | None:
+        row = self._row("SELECT min(due_at) FROM ledger.timers")
+        return row[0] if row else None
+
+    def credential(self, digest: bytes) -> Credential | None:
+        row = self._row("SELECT principal, role, source, expires_at, csrf FROM ledger.credentials WHERE digest = %s", (digest,))
+        return Credential(*row) if row else None
+
+    def account(self, handle: bytes) -> Account | None:
+        sql = (
+            "SELECT a.person, a.login, a.password, a.role FROM ledger.handles AS h JOIN ledger.accounts AS a ON a.person = h.person "
+            "WHERE h.handle = %s"
+        )
+        row = self._row(sql, (handle,))
+        return Account(*row) if row else None
+
+    def account_of(self, person: bytes) -> Account | None:
+        row = self._row("SELECT person, login, password, role FROM ledger.accounts WHERE person = %s", (person,))
+        return Account(*row) if row else None
+
+    def accounts(self) -> list[Account]:
+        return [Account(*row) for row in self._rows("SELECT person, login, password, role FROM ledger.accounts ORDER BY login")]
+
+    def person(self, handle: bytes) -> bytes | None:
+        row = self._row("SELECT person FROM ledger.handles WHERE handle = %s", (handle,))
+        return row[0] if row else None
+
+    def meta(self, key: str) -> str | None:
+        row = self._row("SELECT value FROM ledger.meta WHERE key = %s", (key,))
+        return row[0] if row else None
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
+        def take() -> tuple[Head, Iterable[bytes] | None]:
+            connection = self._writer()
+            cursor = connection.execute(_BEGIN)  # without values: all of it goes in one question
+            while cursor.nextset():
+                pass
+            row = cursor.fetchone()
+            head = Head(*row) if row else Head(0, 0)
+            known, self._known, self._last = self._known, head, None
+            if known in (head, _NEVER):
+                return head, None
+            others = _ask(connection, "SELECT DISTINCT stream FROM ledger.events WHERE position > %s", (known.position,))
+            return head, [stream for (stream,) in others.fetchall()]
+
+        return self._guarded(take)
+
+    def _writer(self) -> Connection:
+        connection = self._connection
+        if connection is None or connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+            self._drop()
+            connection = self._connection = self._connect()
+        return connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _inside(self, action: Callable[[Connection], T]) -> T:
+        """Do something within the open transaction; after a fault in it there is none, and nothing of it may pass for the whole."""
+        connection = self._connection
+        if connection is None or connection.closed or connection.info.transaction_status is not TransactionStatus.INTRANS:
+            raise StoreUnavailable("the store cannot be written: the transaction was given up")
+        return self._guarded(lambda: action(connection))
+
+    @staticmethod
+    def _guarded(action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except psycopg.IntegrityError as error:
+            raise AlreadyStored(_said(error)) from error
+        except psycopg.Error as error:
+            raise StoreUnavailable(f"the store cannot be written: {_said(error)}") from error
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        def put(connection: Connection) -> None:
+            with connection.cursor(binary=True) as cursor:
+                if len(rows) < LEAST_COPIED:
+                    cursor.executemany(_INSERT, rows)
+                    return
+                with cursor.copy(_COPY) as copy:
+                    copy.set_types(_TYPES)
+                    for row in rows:
+                        copy.write_row(row)
+
+        if not rows:
+            return
+        self._inside(put)
+        self._last = rows[-1]
+
+    def _execute(self, sql: str, values: Sequence[object]) -> None:
+        self._inside(lambda connection: connection.execute(sql, values))
+
+    def _one(self, sql: str, values: Sequence[object]) -> tuple[Any, ...] | None:
+        """The first row, as the open transaction sees it."""
+        return self._inside(lambda connection: _ask(connection, sql, values).fetchone())
+
+    def count(self, kind: str) -> int:
+        row = self._one("SELECT last FROM ledger.counters WHERE kind = %s", (kind,))
+        return int(row[0]) if row else 0
+
+    def set_count(self, kind: str, last: int) -> None:
+        sql = "INSERT INTO ledger.counters (kind, last) VALUES (%s, %s) ON CONFLICT (kind) DO UPDATE SET last = excluded.last"
+        self._execute(sql, (kind, last))
+
+    def pending_stream(self, stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
+        return self._inside(lambda connection: _stream(connection, stream, after, None, False, limit))
+
+    def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
+        sql = f"SELECT {COLUMNS} FROM ledger.events WHERE stream = ANY(%s) ORDER BY stream, version LIMIT %s"
+        return self._inside(lambda connection: [Row(*row) for row in _ask(connection, sql, (list(streams), limit)).fetchall()])
+
+    def snapshot(self, stream: bytes) -> tuple[int, bytes] | None:
+        row = self._one("SELECT version, state FROM ledger.snapshots WHERE stream = %s", (stream,))
+        return (int(row[0]), row[1]) if row else None
+
+    def keep_snapshot(self, stream: bytes, version: int, state: bytes) -> None:
+        sql = (
+            "INSERT INTO ledger.snapshots (stream, version, state) VALUES (%s, %s, %s) "
+            "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state"
+        )
+        self._execute(sql, (stream, version, state))
+
+    def has_body(self, digest: bytes) -> bool:
+        return self._one("SELECT 1 FROM ledger.bodies WHERE digest = %s", (digest,)) is not None
+
+    def keep_body(self, body: KeptBody) -> None:
+        sql = "INSERT INTO ledger.bodies (digest, length, key, sealed, recorded_at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+        self._execute(sql, body)
+
+    def rejected_bytes(self, source: str, day: str) -> int:
+        row = self._one("SELECT bytes FROM ledger.rejected_bytes WHERE source = %s AND day = %s", (source, day))
+        return int(row[0]) if row else 0
+
+    def add_rejected_bytes(self, source: str, day: str, length: int) -> None:
+        sql = (
+            "INSERT INTO ledger.rejected_bytes AS kept (source, day, bytes) VALUES (%s, %s, %s) "
+            "ON CONFLICT (source, day) DO UPDATE SET bytes = kept.bytes + excluded.bytes"
+        )
+        self._execute(sql, (source, day, length))
+
+    def set_timers(self, timers: Sequence[DueTimer]) -> None:
+        if not timers:
+            return
+        sql = (
+            "INSERT INTO ledger.timers (timer, owner, purpose, due_at) VALUES (%s, %s, %s, %s) "
+            "ON CONFLICT (timer) DO UPDATE SET purpose = excluded.purpose, due_at = excluded.due_at"
+        )
+
+        def put(connection: Connection) -> None:
+            with connection.cursor() as cursor:
+                cursor.executemany(sql, timers)
+
+        self._inside(put)
+
+    def clear_timers(self, timers: Sequence[bytes]) -> None:
+        if timers:
+            self._execute("DELETE FROM ledger.timers WHERE timer = ANY(%s)", (list(timers),))
+
+    def timer(self, timer: bytes) -> DueTimer | None:
+        row = self._one("SELECT timer, owner, purpose, due_at FROM ledger.timers WHERE timer = %s", (timer,))
+        return DueTimer(*row) if row else None
+
+    def answer(self, principal: str, route: str, key: str) -> Answer | None:
+        sql = "SELECT request, status, headers, sealed FROM ledger.answers WHERE principal = %s AND route = %s AND key = %s"
+        row = self._one(sql, (principal, route, key))
+        return Answer(*row) if row else None
+
+    def remember_answer(self, principal: str, route: str, key: str, answer: Answer, recorded_at: int) -> None:
+        sql = (
+            "INSERT INTO ledger.answers (principal, route, key, request, status, headers, sealed, recorded_at) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+        )
+        self._execute(sql, (principal, route, key, *answer, recorded_at))
+
+    def forget_answers(self, before: int) -> None:
+        self._execute("DELETE FROM ledger.answers WHERE recorded_at < %s", (before,))
+
+    def set_handle(self, handle: bytes, person: bytes) -> None:
+        self._execute("INSERT INTO ledger.handles (handle, person) VALUES (%s, %s)", (handle, person))
+
+    def drop_handle(self, handle: bytes) -> None:
+        self._execute("DELETE FROM ledger.handles WHERE handle = %s", (handle,))
+
+    def pending_person(self, handle: bytes) -> bytes | None:
+        row = self._one("SELECT person FROM ledger.handles WHERE handle = %s", (handle,))
+        return row[0] if row else None
+
+    def set_account(self, account: Account) -> None:
+        sql = (
+            "INSERT INTO ledger.accounts (person, login, password, role) VALUES (%s, %s, %s, %s) ON CONFLICT (person) "
+            "DO UPDATE SET login = excluded.login, password = excluded.password, role = excluded.role"
+        )
+        self._execute(sql, account)
+
+    def set_credential(self, digest: bytes, credential: Credential) -> None:
+        sql = "INSERT INTO ledger.credentials (digest, principal, role, source, expires_at, csrf) VALUES (%s, %s, %s, %s, %s, %s)"
+        self._execute(sql, (digest, *credential))
+
+    def drop_credential(self, digest: bytes) -> None:
+        self._execute("DELETE FROM ledger.credentials WHERE digest = %s", (digest,))
+
+    def drop_expired(self, now: int) -> None:
+        self._execute("DELETE FROM ledger.credentials WHERE expires_at < %s", (now,))
+
+    def drop_sessions(self) -> None:
+        self._execute("DELETE FROM ledger.credentials WHERE csrf IS NOT NULL", ())
+
+    def set_meta(self, key: str, value: str) -> None:
+        sql = "INSERT INTO ledger.meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        self._execute(sql, (key, value))
+
+    def commit(self) -> None:
+        """Returns after the commit is on disk.
+
+        Raises:
+            StoreUnavailable: nothing was stored; or the database went away in between and cannot say.
+        """
+        connection, last = self._connection, self._last
+        if connection is None or connection.closed or connection.info.transaction_status is not TransactionStatus.INTRANS:
+            raise StoreUnavailable("the store cannot be written: the transaction was given up")
+        try:
+            told = f"SELECT pg_notify('{CHANNEL}', '{last.position}'); COMMIT" if last else "COMMIT"
+            cursor = connection.execute(told)
+            while cursor.nextset():
+                pass
+            # A COMMIT after a fault is answered by ROLLBACK, and that is no error.
+            if cursor.statusmessage != "COMMIT":
+                raise StoreUnavailable("the store cannot be written: the database rolled it back")
+        except psycopg.Error as error:
+            if not self._landed():
+                raise StoreUnavailable(f"the store cannot be written: {_said(error)}") from error
+        if last is not None:
+            self._known = Head(last.position, last.recorded_at)
+
+    def _landed(self) -> bool:
+        """After a COMMIT that failed: did it happen all the same?
+
+        Asked under the append lock, which the lost transaction holds as long as it may still come true.
+        """
+        last = self._last
+        self._drop()
+        if last is None:
+            return False
+        try:
+            with self._connect() as connection, connection.transaction():
+                connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
+                found = _ask(connection, f"SELECT {COLUMNS} FROM ledger.events WHERE position = %s", (last.position,)).fetchone()
+        except psycopg.Error:
+            return False
+        return found is not None and Row(*found) == last
+
+    def rollback(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
+            try:
+                connection.execute("ROLLBACK")
+            except psycopg.Error:
+                self._drop()
+
+    def close(self) -> None:
+        self._drop()
+        self._pool.close()
+
+
+def _ask(connection: Connection, sql: str, values: Sequence[object] = ()) -> "psycopg.Cursor[tuple[Any, ...]]":
+    return connection.execute(sql, values, binary=True)
+
+
+def _stream(
+    connection: Connection, stream: bytes, after: int, upto: int | None, newest_first: bool, limit: int | None
+) -> list[Row]:
+    sql = f"SELECT {COLUMNS} FROM ledger.events WHERE stream = %s AND version > %s AND version <= %s ORDER BY version"
+    sql += " DESC LIMIT %s" if newest_first else " LIMIT %s"
+    return [Row(*row) for row in _ask(connection, sql, (stream, after, 2**31 - 1 if upto is None else upto, limit)).fetchall()]
+
+
+def _said(error: Exception) -> str:
+    """The first line of what the driver says; the rest repeats the question."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,119 @@
+"""A PostgreSQL server of our own for tests: from the system's packages, in a folder of its own, on a Unix socket.
+
+Each store gets a database of its own, made from a template that `engine/postgres_schema.py` has migrated.
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from engine.postgres_schema import migrate
+
+PATIENCE: Final = 60
+TEMPLATE: Final = "tocsin_template"
+# The server refuses to run as root.
+USER: Final = "postgres" if os.geteuid() == 0 else None
+
+
+def programs() -> Path | None:
+    """Where initdb and postgres are; None: PostgreSQL is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3].split(".")[0]))
+    if found:
+        return found[-1].parent
+    other = shutil.which("initdb")
+    return Path(other).resolve().parent if other else None
+
+
+class Postgres:
+    """One server. `crash` and `start` do to it what faults do."""
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        found = programs()
+        assert found is not None, "PostgreSQL is not installed"
+        self._programs, self.folder, self._durable = found, folder, durable
+        self._numbers = itertools.count(1)
+        folder.mkdir(parents=True, exist_ok=True)
+        if USER is not None:
+            shutil.chown(folder, USER)
+        self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "owner")
+        self._server: subprocess.Popen[bytes] | None = None
+        self.start()
+        with self.owner("postgres") as connection:
+            connection.execute("CREATE ROLE app LOGIN")
+            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(self.address(TEMPLATE, user="owner"), role="app")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run([self._programs / program, *arguments], user=USER, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings: list[str] = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}", "-c", "max_connections=200"]
+        if not self._durable:
+            settings += ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        with (self.folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *settings], user=USER, stdout=log, stderr=log, cwd=self.folder
+            )
+        self._wait()
+
+    def _ready(self) -> bool:
+        command = [str(self._programs / "pg_isready"), "-h", str(self.folder), "-q"]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def _wait(self) -> None:
+        while not self._ready():
+            assert self._server is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._server.wait(0.05)
+                raise RuntimeError(f"PostgreSQL ended with {code}:\n{(self.folder / 'log').read_text()[-2000:]}")
+
+    def crash(self) -> None:
+        """Kill it without a word."""
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait()
+
+    def stop(self) -> None:
+        """End it; sessions are cut."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGINT)  # a "fast" shutdown
+        self._server.wait(PATIENCE)
+
+    def address(self, database: str, *, user: str = "app") -> str:
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    @contextlib.contextmanager
+    def owner(self, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """A session of the role that owns everything."""
+        with psycopg.connect(self.address(database, user="owner"), autocommit=True) as connection:
+            yield connection
+
+    def database(self) -> str:
+        """The address of a new, migrated, empty database."""
+        name = f"t{os.getpid()}_{next(self._numbers)}"
+        with self.owner("postgres") as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        return self.address(name)
+
+
+@contextlib.contextmanager
+def running(*, durable: bool = True) -> Iterator[Postgres]:
+    """A server for a while."""
+    # The path of a Unix socket may have some 100 characters; a test's own folder has more.
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the server may run as another user
+        server = Postgres(Path(folder) / "s", durable=durable)
+        try:
+            yield server
+        finally:
+            server.stop()

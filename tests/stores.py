@@ -1,0 +1,66 @@
+"""Which database the tests run on: `TOCSIN_TEST_STORE` is `sqlite` (default) or `postgres`.
+
+A folder stands for a store on either: opening it again finds what was written before.
+"""
+
+import atexit
+import contextlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from api.settings import Settings, load_settings
+from engine.keyring import Keyring, SqliteKeyring
+from engine.postgres_keyring import PostgresKeyring
+from engine.postgres_store import PostgresStore
+from engine.sqlite_store import SqliteStore
+from engine.store import Store
+from tests.services.postgres import Postgres, running
+
+ON_POSTGRES: Final = os.environ.get("TOCSIN_TEST_STORE", "sqlite") == "postgres"
+
+_databases: dict[Path, str] = {}
+
+
+@cache
+def server() -> Postgres:
+    """The PostgreSQL server of this test process; it does not survive a crash of the machine, and need not."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(running(durable=False))
+
+
+def database_of(folder: Path) -> str:
+    """The address of the database that stands for a folder."""
+    folder = folder.resolve()
+    if folder not in _databases:
+        _databases[folder] = server().database()
+    return _databases[folder]
+
+
+if TYPE_CHECKING or not ON_POSTGRES:
+    AnyStore = SqliteStore  # to derive from
+else:
+    AnyStore = PostgresStore
+
+
+def place_of(folder: Path) -> Any:
+    """What a store's class is told of where it is."""
+    return database_of(folder) if ON_POSTGRES else folder / "log.db"
+
+
+def store_at(folder: Path) -> Store:
+    """Open the log of a store."""
+    return AnyStore(place_of(folder))
+
+
+def keyring_at(folder: Path) -> Keyring:
+    """Open the keys of a store."""
+    return PostgresKeyring(database_of(folder)) if ON_POSTGRES else SqliteKeyring(folder / "keys.db")
+
+
+def settings_at(data: Path, environment: dict[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings of an installation whose data folder is `data`."""
+    more = {"TOCSIN_DATABASE": database_of(data)} if ON_POSTGRES else {}
+    return load_settings({**more, **(environment or {})}, data=data, **overrides)
