@@ -3,14 +3,28 @@
 from api.settings import Settings
 from engine.keyring import Keyring, SqliteKeyring
 from engine.postgres_keyring import PostgresKeyring
+from engine.postgres_schema import NotMigrated
 from engine.postgres_store import PostgresStore
 from engine.sqlite_store import SqliteStore
 from engine.store import Store
 
 
 def is_there(settings: Settings) -> bool:
-    """Whether there is a store already; a server is one that `tocsin migrate` has been to."""
-    return settings.server is not None or settings.log_file.exists()
+    """Whether there is a store already; on a server, one that `tocsin migrate` has been to.
+
+    Raises:
+        StoreUnavailable: the server does not answer.
+    """
+    if settings.server is None:
+        return settings.log_file.exists()
+    try:
+        store = open_store(settings)
+    except NotMigrated:
+        return False
+    try:
+        return store.meta("store_id") is not None
+    finally:
+        store.close()
 
 
 def open_store(settings: Settings) -> Store:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     Attributes:
         data: folder of the embedded store.
         database: `sqlite:///PATH` or `postgresql://…`; None: `log.db` in the data folder.
+        database_owner: the same database as the role that owns its tables, for `tocsin migrate` alone; None: the role of `database`.
         database_pooler: a pooler in transaction mode (pgbouncer) stands before PostgreSQL.
         kafka: bootstrap servers, comma-separated.
         master_key_file: None: beside the data folder (`DATA.key`), never inside it.
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
 
     data: Path = Path("data")
     database: Annotated[SecretStr | None, AfterValidator(_database)] = None
+    database_owner: Annotated[SecretStr | None, AfterValidator(_database)] = None
     database_pooler: bool = False
     kafka: str | None = None
     master_key_file: Path | None = None

@@ -1,4 +1,4 @@
-"""Which database the tests run on: `TOCSIN_TEST_STORE` is `sqlite` (default) or `postgres`.
+"""Which database the tests run on: `TESTS_ON` is `sqlite` (default) or `postgres`.
 
 A folder stands for a store on either: opening it again finds what was written before.
 """
@@ -18,7 +18,7 @@ from engine.sqlite_store import SqliteStore
 from engine.store import Store
 from tests.services.postgres import Postgres, running
 
-ON_POSTGRES: Final = os.environ.get("TOCSIN_TEST_STORE", "sqlite") == "postgres"
+ON_POSTGRES: Final = os.environ.get("TESTS_ON", "sqlite") == "postgres"
 
 _databases: dict[Path, str] = {}
 
@@ -62,5 +62,8 @@ def keyring_at(folder: Path) -> Keyring:
 
 def settings_at(data: Path, environment: dict[str, str] | None = None, **overrides: Any) -> Settings:
     """Settings of an installation whose data folder is `data`."""
-    more = {"TOCSIN_DATABASE": database_of(data)} if ON_POSTGRES else {}
+    more = {}
+    if ON_POSTGRES:
+        address = database_of(data)
+        more = {"TOCSIN_DATABASE": address, "TOCSIN_DATABASE_OWNER": address.replace("//app@", "//owner@")}
     return load_settings({**more, **(environment or {})}, data=data, **overrides)

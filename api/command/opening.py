@@ -32,6 +32,8 @@ def opened(data: Path | None, *, must_exist: bool = False) -> Iterator[House]:
     """
     settings = load_settings(data=data)
     if must_exist and not is_there(settings):
+        if settings.server is not None:
+            raise BadSettings("there is no store in the database that TOCSIN_DATABASE names: run tocsin migrate")
         raise BadSettings(f"there is no store in {settings.data}; name its folder with --data or TOCSIN_DATA")
     house = open_house(settings, first_admin=False)
     tell_of_key(house)

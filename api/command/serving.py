@@ -117,28 +117,23 @@ def register(app: typer.Typer) -> None:
         _Server(config, f"ready http://{host}:{port}", application.state.streams).run(sockets=[bound])
 
     @app.command()
-    def migrate(
-        data: DataOption = None,
-        owner: Annotated[
-            str | None,
-            typer.Option(metavar="URL", envvar="TOCSIN_DATABASE_OWNER", help="PostgreSQL: the database as the role that shall own the tables [default: TOCSIN_DATABASE]", show_default=False),
-        ] = None,
-    ) -> None:
+    def migrate(data: DataOption = None) -> None:
         """Create the store, or bring it up to this version.
 
-        On PostgreSQL this is the only command that makes or changes tables. The role of TOCSIN_DATABASE gets the right to add
-        events and to read them, and none to change or remove one.
+        On PostgreSQL this is the only command that makes or changes tables. It works as the role of TOCSIN_DATABASE_OWNER; that of
+        TOCSIN_DATABASE gets the right to add events and to read them, and none to change or remove one.
         """
         settings = load_settings(data=data)
         if settings.server is not None:
             address = settings.server.get_secret_value()
-            role = conninfo_to_dict(address).get("user")
-            before = postgres_schema.migrate(owner or address, role=str(role) if owner and role else None)
+            owner = settings.database_owner.get_secret_value() if settings.database_owner else address
+            role = conninfo_to_dict(address).get("user") if settings.database_owner else None
+            before = postgres_schema.migrate(owner, role=str(role) if role else None)
             done = "was there already" if before == SCHEMA_VERSION else f"came from schema {before}" if before else "is new"
             Console(highlight=False).print(f"the database is at schema {SCHEMA_VERSION} ({done})")
-            return
         with opened(data) as house:
-            Console().print(f"the store in {house.settings.data} is at schema {house.store.meta('schema_version')}")
+            place = house.settings.data if settings.server is None else "the database"
+            Console(highlight=False).print(f"the store in {place} is at schema {house.store.meta('schema_version')}")
 
 
 def _tell(house: House, address: str) -> None:

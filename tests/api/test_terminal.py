@@ -39,6 +39,7 @@ def refused(answer: tuple[int, str, str], told: str) -> None:
     assert said.count("\n") == 1
 
 
+@pytest.mark.files
 def test_a_data_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "data"):
@@ -87,6 +88,7 @@ def test_a_store_that_a_command_made_still_gets_its_first_administrator(run: Run
     again.close()
 
 
+@pytest.mark.files
 def test_a_warning_does_not_mix_with_json(run: Run, tmp_path: Path) -> None:
     arguments = ["queue", "--json", "--data", str(tmp_path / "data")]
     run(["migrate", "--data", tmp_path / "data"])
