@@ -39,6 +39,8 @@ test: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process" tests
 	@$(BIN)/python -m pytest -m process tests
+	@! tests/needs.sh has postgresql || TESTS_ON=postgres $(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not files" tests
+	@tests/needs.sh after
 
 check: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint

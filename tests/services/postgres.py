@@ -44,12 +44,12 @@ class Postgres:
         folder.mkdir(parents=True, exist_ok=True)
         if USER is not None:
             shutil.chown(folder, USER)
-        self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "owner")
+        self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "postgres")
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
-        with self.owner("postgres") as connection:
-            connection.execute("CREATE ROLE app LOGIN")
-            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        with self.superuser() as connection:
+            connection.execute("CREATE ROLE owner LOGIN; CREATE ROLE app LOGIN")
+            connection.execute(f"CREATE DATABASE {TEMPLATE} OWNER owner")
         migrate(self.address(TEMPLATE, user="owner"), role="app")
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -93,16 +93,16 @@ class Postgres:
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
     @contextlib.contextmanager
-    def owner(self, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-        """A session of the role that owns everything."""
-        with psycopg.connect(self.address(database, user="owner"), autocommit=True) as connection:
+    def superuser(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """A session of the role that may do everything on the server."""
+        with psycopg.connect(self.address("postgres", user="postgres"), autocommit=True) as connection:
             yield connection
 
     def database(self) -> str:
         """The address of a new, migrated, empty database."""
         name = f"t{os.getpid()}_{next(self._numbers)}"
-        with self.owner("postgres") as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        with self.superuser() as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER owner TEMPLATE {TEMPLATE} STRATEGY file_copy")
         return self.address(name)
 
 
