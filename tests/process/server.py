@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from api.database import open_store
+from api.settings import load_settings
+from engine.store import Store
+
 # Seconds after which a test that hangs is given up; nothing is timed by it.
 PATIENCE: Final = 180
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -38,10 +42,10 @@ def environment(**settings: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, settings: Mapping[str, str] | None = None) -> str:
     """The standard output of a `tocsin` command that must succeed."""
     done = subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+        [*COMMAND, *arguments], cwd=ROOT, env=environment(**(settings or {})), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, f"tocsin {' '.join(arguments)}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
@@ -110,7 +114,15 @@ class Server:
 
     def token(self, source: str) -> str:
         """A monitor's token, made beside the running server."""
-        return run("token", "create", "--role", "monitor", "--source", source, "--data", str(self.data))
+        return self.command("token", "create", "--role", "monitor", "--source", source)
+
+    def command(self, *arguments: str) -> str:
+        """A `tocsin` command on the same store."""
+        return run(*arguments, "--data", str(self.data), settings=self.settings)
+
+    def store(self) -> Store:
+        """The store, opened beside it."""
+        return open_store(load_settings({**self.settings}, data=self.data))
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)

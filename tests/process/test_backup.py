@@ -22,7 +22,7 @@ CLIENTS = 4
 @contextmanager
 def under_load(server: Server, acknowledged: int) -> Iterator[Load]:
     """Clients that post without a pause; begins when so many were acknowledged."""
-    load = Load(server, server.token("alertmanager"), up=True)
+    load = Load(server, server.token("alertmanager"), server.kill, up=True)
     clients = [threading.Thread(target=load.client, args=(who,), daemon=True) for who in range(CLIENTS)]
     for client in clients:
         client.start()

@@ -7,6 +7,7 @@ import http.client
 import os
 import random
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +15,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.process.server import PATIENCE, Server, answer, body, run, send
+from engine.store import Store
+from tests.process.server import PATIENCE, Server, answer, body, send
+from tests.services.postgres import Postgres, programs, running
 
-KILLS: Final = 500 if os.environ.get("TOCSIN_SOAK") == "1" else 60
+SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 CLIENTS: Final = 6
 # Acknowledgements between two kills: from right after the start until well into the load.
 MOST_BETWEEN: Final = 60
@@ -24,10 +27,17 @@ MOST_BETWEEN: Final = 60
 
 @dataclass
 class Load:
-    """What the clients did and saw; every field is read and written under `change`."""
+    """What the clients did and saw; every field is read and written under `change`.
+
+    Attributes:
+        kill: what is killed: our server, or the database behind it.
+        refused_while_down: a 503 means that a request was cut off; without it, it is a failure.
+    """
 
     server: Server
     token: str
+    kill: Callable[[], None]
+    refused_while_down: bool = False
     change: threading.Condition = field(default_factory=threading.Condition)
     up: bool = False
     over: bool = False
@@ -92,12 +102,17 @@ class Load:
             raise
         with self.change:
             self.in_flight -= 1
+            refused = status == 503 and self.refused_while_down
             if status == 202:
                 self.acknowledged.append((UUID(said["delivery"]), key))
                 self.since_last_kill += 1
+            elif refused:
+                self.cut_off += 1
             else:
                 self.failures.append(f"{status} {said}")
             self.change.notify_all()
+        if refused:
+            raise ConnectionRefusedError("503")
 
     def kill_after(self, acknowledgements: int) -> bool:
         """Kill once so many were acknowledged, while something is in flight; whether the kill cut a request off."""
@@ -108,57 +123,97 @@ class Load:
             assert ripe
             assert self.failures == []
             self.up, self.cut_off = False, 0
-            self.server.kill()
+            self.kill()
             # Answers that had arrived are noted now; what had none is cut off.
             assert self.change.wait_for(lambda: self.in_flight == 0, PATIENCE)
             counts = self.cut_off > 0 and self.since_last_kill > 0
             self.since_last_kill = 0
         return counts
 
-    def start(self) -> None:
-        self.server.start()
+    def go_on(self) -> None:
         with self.change:
             self.up = True
             self.change.notify_all()
 
 
-class LogReader:
+@dataclass
+class Log:
     """What the log holds, read as it grows."""
 
-    def __init__(self, server: Server) -> None:
-        self._server, self._position = server, 0
-        self.deliveries: dict[UUID, int] = {}
+    store: Store
+    position: int = 0
+    deliveries: dict[UUID, int] = field(default_factory=dict)
+    versions: dict[bytes, int] = field(default_factory=dict)
 
     def read(self) -> None:
-        """Take in what is new; and the database itself is sound."""
-        log = self._server.log()
-        assert log.execute("PRAGMA quick_check").fetchall() == [("ok",)]
-        rows = log.execute("SELECT position, stream, type FROM events WHERE position > ? ORDER BY position", (self._position,))
-        for position, stream, kind in rows:
-            self._position = position
-            if kind == "delivery.received.v1":
-                self.deliveries[UUID(bytes=stream)] = self.deliveries.get(UUID(bytes=stream), 0) + 1
-        log.close()
+        """Take in what is new; no stream has a hole."""
+        while rows := self.store.log(self.position, 5_000):
+            for row in rows:
+                assert row.version == self.versions.get(row.stream, 0) + 1
+                self.position, self.versions[row.stream] = row.position, row.version
+                if row.type == "delivery.received.v1":
+                    delivery = UUID(bytes=row.stream)
+                    self.deliveries[delivery] = self.deliveries.get(delivery, 0) + 1
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with running() as found:
+        yield found
+
+
+def is_sound(server: Server) -> None:
+    """The file itself, by SQLite's own check."""
+    log = server.log()
+    assert log.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    log.close()
 
 
 @pytest.mark.process
-def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    chance = random.Random(20260302)
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = Server(tmp_path)
+    survive(server, 500 if SOAK else 60, capsys, server.kill, server.start)
+    is_sound(server)
+
+
+@pytest.mark.process
+def test_nothing_acknowledged_is_lost_when_the_server_on_postgresql_is_killed(
+    tmp_path: Path, database: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(tmp_path, settings={"TOCSIN_DATABASE": database.database()})
+    survive(server, 300 if SOAK else 30, capsys, server.kill, server.start)
+
+
+@pytest.mark.process
+def test_nothing_acknowledged_is_lost_when_postgresql_is_killed(
+    tmp_path: Path, database: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(tmp_path, settings={"TOCSIN_DATABASE": database.database()})
+    survive(server, 100 if SOAK else 10, capsys, database.crash, database.start, refused_while_down=True)
+
+
+def survive(
+    server: Server, kills: int, capsys: pytest.CaptureFixture[str], kill: Callable[[], None], start: Callable[[], None],
+    *, refused_while_down: bool = False,
+) -> None:
+    """Kill and start until so many kills counted; then everything that was acknowledged is there, once."""
+    chance = random.Random(20260302)
     server.start()
-    load, log = Load(server, server.token("alertmanager"), up=True), LogReader(server)
+    load = Load(server, server.token("alertmanager"), kill, refused_while_down, up=True)
+    log = Log(server.store())
     clients = [threading.Thread(target=load.client, args=(who,), daemon=True) for who in range(CLIENTS)]
     for client in clients:
         client.start()
-    counted = kills = 0
+    counted = done = 0
     try:
-        while counted < KILLS:
-            kills += 1
+        while counted < kills:
+            done += 1
             counted += load.kill_after(chance.randint(1, MOST_BETWEEN))
             acknowledged = list(load.acknowledged)
-            load.start()
+            start()
+            load.go_on()
             log.read()
             assert [delivery for delivery, _ in acknowledged if delivery not in log.deliveries] == []
         with load.change:
@@ -174,11 +229,12 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
             load.change.notify_all()
         server.close()
     log.read()
+    log.store.close()
     lost = {delivery for delivery, _ in load.acknowledged} - log.deliveries.keys()
     keys = {key: delivery for delivery, key in load.acknowledged if key is not None}
     with capsys.disabled():
         print(
-            f"\n{counted} of {kills} kills with a request in flight and an acknowledgement since the last one: "
+            f"\n{counted} of {done} kills with a request in flight and an acknowledgement since the last one: "
             f"{len(load.acknowledged)} acknowledged, {len(log.deliveries)} stored, {len(lost)} lost"
         )
     assert lost == set()
@@ -188,11 +244,4 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
     assert {(delivery, key) for delivery, key in load.acknowledged if key is not None} == {
         (delivery, key) for key, delivery in keys.items()
     }
-    connection = server.log()
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    holes = connection.execute(
-        "SELECT count(*) FROM (SELECT stream, count(*) AS facts, max(version) AS last FROM events GROUP BY stream) WHERE facts <> last"
-    ).fetchone()
-    assert holes == (0,)
-    connection.close()
-    assert "equal a rebuild" in run("rebuild", "--verify", "--data", str(server.data))
+    assert "equal a rebuild" in server.command("rebuild", "--verify")
