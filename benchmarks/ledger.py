@@ -5,6 +5,7 @@ import asyncio
 import os
 import sqlite3
 import statistics
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from engine.keyring import SqliteKeyring
 from engine.ledger import Ledger, Unit, Work
 from engine.observation import Severity
 from engine.sqlite_store import COLUMNS, SCHEMA, SqliteStore
-from engine.store import Row
+from engine.store import Row, Store
 from engine.vault import Vault
 
 ROUNDS = 5
@@ -48,7 +49,8 @@ def run(_: argparse.Namespace) -> None:
         tell("  ratio, run by run", f"{ratio:.1f}", "bar: >= 9")
 
 
-def _rows(first: int) -> list[Row]:
+def batch_of(first: int) -> list[Row]:
+    """Rows of a thousand new streams, from a position on."""
     return [
         Row(first + place, uuid4().bytes, 1, "alert.severity_changed.v1", STATE, first, "source:bench", uuid4().bytes, None)
         for place in range(BATCH)
@@ -60,7 +62,7 @@ def _raw(path: Path) -> float:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.executescript(SCHEMA)
-    batches = [_rows(1 + number * BATCH) for number in range(BATCHES)]
+    batches = [batch_of(1 + number * BATCH) for number in range(BATCHES)]
     sql = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
     def write() -> None:
@@ -77,7 +79,7 @@ def _raw(path: Path) -> float:
 def _batches(path: Path) -> float:
     """The same rows through the store's own begin, insert and commit."""
     store = SqliteStore(path)
-    batches = [_rows(1 + number * BATCH) for number in range(BATCHES)]
+    batches = [batch_of(1 + number * BATCH) for number in range(BATCHES)]
 
     def write() -> None:
         for rows in batches:
@@ -109,18 +111,24 @@ def _stock(path: Path) -> float:
 
 
 def _callers(folder: Path) -> float:
-    """Events a second of many callers who each wait for their own commit, as the interface's requests do."""
     folder.mkdir()
-    store, vault = SqliteStore(folder / "log.db"), Vault(SqliteKeyring(folder / "keys.db"), b"k" * 32)
+    return many_callers(SqliteStore(folder / "log.db"), Vault(SqliteKeyring(folder / "keys.db"), b"k" * 32))[0]
+
+
+def many_callers(store: Store, vault: Vault) -> tuple[float, list[float]]:
+    """Many callers who each wait for their own commit, as the interface's requests do: (events a second, their waits in ms)."""
     ledger = Ledger(store, vault, SystemClock())
     event = AlertSeverityChanged(severity=Severity.HIGH)
+    waits: list[float] = []
 
     def decide(work: Work) -> None:
         work.journal.add(work.new_id(), 1, event)
 
     async def caller() -> None:
         for _ in range(EACH):
+            begun = time.perf_counter()
             await ledger.commit(Unit(decide, actor="bench"))
+            waits.append((time.perf_counter() - begun) * 1_000)
 
     async def work() -> None:
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
@@ -129,4 +137,4 @@ def _callers(folder: Path) -> float:
     ledger.close()
     store.close()
     vault.close()
-    return rate
+    return rate, sorted(waits)
