@@ -106,6 +106,8 @@ def _grant(connection: "psycopg.Connection[Any]", role: str) -> None:
         f"REVOKE {_CHANGING} ON ledger.events FROM {{}}", "GRANT USAGE, CREATE ON SCHEMA views TO {}",
     ):
         connection.execute(sql.SQL(statement).format(named))
+    # Each generation of the views is a schema of its own.
+    connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(connection.info.dbname), named))
 
 
 def version_of(connection: "psycopg.Connection[Any]") -> str:

@@ -1,28 +1,24 @@
 """The next generation of the views: built beside the present one, and compared with it.
 
-A lock file keeps two processes from building at once; old generations are cleared away when nobody is building.
+Only one process builds at a time; old generations are cleared away when nobody is building.
 """
 
 import contextlib
-import fcntl
-import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from engine.errors import Conflict, NotFound
 from engine.ledger import Ledger
+from projections.connection import Connection
+from projections.generation import Generation
+from projections.place import Place
 from projections.projection import Projection, Table
-from projections.view_file import ViewFile
 from projections.views import Reader
 
 # (position reached, position of the head)
 Progress = Callable[[int, int], None]
-
-_COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 
 def nothing_to_tell(_reached: int, _head: int) -> None:
@@ -52,52 +48,20 @@ class Difference:
         return f"{self.projection}: {place}: {self.column} is {self.live!r}, the log says {self.rebuilt!r}"
 
 
-def make_link(path: Path, generation: int) -> None:
-    """Let `path` stand for this generation, in one step."""
-    beside = path.with_name(f"{path.name}.link")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(f"{path.name}.{generation}")
-    beside.replace(path)
-
-
-def _generations(path: Path) -> list[int]:
-    names = (found.name.rpartition(".")[2] for found in path.parent.glob(f"{path.name}.*"))
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def _remove(path: Path) -> None:
-    for companion in _COMPANIONS:
-        path.with_name(path.name + companion).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Whether nobody else builds; as long as the block lasts."""
-    with path.with_name(f"{path.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-
-
-def clear_old(path: Path) -> None:
+def clear_old(place: Place) -> None:
     """Remove generations that nothing stands for any more (at start: readers of this process have none open yet)."""
-    with _alone(path) as alone:
-        present = int(os.readlink(path).rpartition(".")[2])
-        for generation in _generations(path) if alone else ():
+    with place.alone() as alone:
+        present = place.present()
+        for generation in place.generations() if alone else ():
             if generation != present:
-                _remove(path.with_name(f"{path.name}.{generation}"))
+                place.remove(generation)
 
 
 @contextlib.contextmanager
-def build_beside(
-    ledger: Ledger, path: Path, projections: Sequence[Projection], *, name: str | None
-) -> Iterator[ViewFile]:
-    """A file for the next generation: empty, or with `name` a copy of the present one in which that view is empty.
+def build_beside(ledger: Ledger, place: Place, projections: Sequence[Projection], *, name: str | None) -> Iterator[Generation]:
+    """The next generation: empty, or with `name` a copy of the present one in which that view is empty.
 
-    It is removed afterwards unless the link was moved to it. The generation before the present one is kept until the next
+    It is removed afterwards unless it has become the present one. The generation before the present one is kept until the next
     start or rebuild, since a reader may just be opening it.
 
     Raises:
@@ -106,36 +70,27 @@ def build_beside(
     """
     if name is not None and name not in {projection.name for projection in projections}:
         raise NotFound("projection", name)
-    with _alone(path) as alone:
+    with place.alone() as alone:
         if not alone:
             raise Conflict("a rebuild or a verification is running already")
-        present = int(os.readlink(path).rpartition(".")[2])
-        for generation in _generations(path):
+        present = place.present()
+        for generation in place.generations():
             if generation != present:
-                _remove(path.with_name(f"{path.name}.{generation}"))
-        target = path.with_name(f"{path.name}.{present + 1}")
+                place.remove(generation)
         if name is not None:
-            _copy(path, target)
-        file = ViewFile(ledger, target, projections)
+            place.copy(present, present + 1)
+        beside = Generation(ledger, place, present + 1, projections)
         try:
             if name is not None:
-                file.reset(name)
-            yield file
+                beside.reset(name)
+            yield beside
         finally:
-            file.close()
-            if os.readlink(path) != target.name:
-                _remove(target)
+            beside.close()
+            if place.present() != beside.number:
+                place.remove(beside.number)
 
 
-def _copy(path: Path, target: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(path)) as source,
-        contextlib.closing(sqlite3.connect(target)) as copy,
-    ):
-        source.backup(copy)
-
-
-def compare(live: Reader, rebuilt: ViewFile, projections: Sequence[Projection]) -> Difference | None:
+def compare(live: Reader, rebuilt: Generation, projections: Sequence[Projection]) -> Difference | None:
     """The first difference between a live snapshot and a view built anew up to the same position, row by row."""
     for projection in projections:
         for table in (table for table in projection.tables if table.compared):
@@ -145,8 +100,8 @@ def compare(live: Reader, rebuilt: ViewFile, projections: Sequence[Projection]) 
     return None
 
 
-def _compare(projection: str, table: Table, live: Reader, rebuilt: sqlite3.Connection) -> Difference | None:
-    columns = [row[1] for row in live.rows(f"PRAGMA table_info({table.name})")]
+def _compare(projection: str, table: Table, live: Reader, rebuilt: Connection) -> Difference | None:
+    columns = live.columns(table.name)
     key = [columns.index(column.strip()) for column in table.key.split(",")]
     sql = f"SELECT {', '.join(columns)} FROM {table.name} ORDER BY {table.key}"
     for mine, theirs in zip_longest(live.iterate(sql), rebuilt.execute(sql)):

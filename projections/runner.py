@@ -9,17 +9,17 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, Self
 
 import structlog
 
 from engine.errors import Conflict, StoreUnavailable
 from engine.ledger import Ledger
+from projections.generation import MOST_IN_A_PAGE, Generation, Poisoned
+from projections.place import Damaged, Place
 from projections.projection import Projection
-from projections.rebuild import Difference, Progress, build_beside, clear_old, compare, make_link, nothing_to_tell
+from projections.rebuild import Difference, Progress, build_beside, clear_old, compare, nothing_to_tell
 from projections.registry import PROJECTIONS
-from projections.view_file import MOST_IN_A_PAGE, Poisoned, ViewFile
 from projections.views import Views
 
 POLL_SECONDS: Final = 1.0
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """The keeper of `views.db`.
+    """The keeper of the views.
 
     Attributes:
         views: for reading.
@@ -39,11 +39,11 @@ class Runner:
     """
 
     def __init__(
-        self, ledger: Ledger, path: Path, *, projections: Sequence[Projection] = PROJECTIONS, page: int = MOST_IN_A_PAGE
+        self, ledger: Ledger, place: Place, *, projections: Sequence[Projection] = PROJECTIONS, page: int = MOST_IN_A_PAGE
     ) -> None:
-        self.views = Views(ledger, path)
+        self.views = Views(ledger, place)
         self.failure: str | None = None
-        self._ledger, self._path, self._projections, self._page = ledger, path, tuple(projections), page
+        self._ledger, self._place, self._projections, self._page = ledger, place, tuple(projections), page
         self._writing = threading.RLock()
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -53,43 +53,43 @@ class Runner:
         self._subscribers: list[Callable[[int], None]] = []
         self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[bool]]] = []
         self._thread: threading.Thread | None = None
-        self._file = self._open()
-        self._position = self._file.position
-        clear_old(path)
+        self._generation = self._open()
+        self._position = self._generation.position
+        clear_old(place)
 
     # -- the present generation ------------------------------------------------------------------------------------
 
-    def _open(self) -> ViewFile:
-        if not self.views.generation():
-            make_link(self._path, 1)
+    def _open(self) -> Generation:
+        present = self._place.present()
+        if not present:
+            present = 1
+            self._place.switch(present)
         try:
-            return ViewFile(self._ledger, self._path.parent / self.views.generation(), self._projections)
-        except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:
-                raise
-            # Not a database any more. Nothing in it is lost: it is folded from the log again.
+            return Generation(self._ledger, self._place, present, self._projections)
+        except Damaged as error:
+            # Nothing in it is lost: it is folded from the log again.
             log.warning("views cannot be read and are rebuilt", error=str(error))
-            make_link(self._path, int(self.views.generation().rpartition(".")[2]) + 1)
-            return ViewFile(self._ledger, self._path.parent / self.views.generation(), self._projections)
+            self._place.switch(present + 1)
+            return Generation(self._ledger, self._place, present + 1, self._projections)
 
-    def _follow_link(self) -> None:
+    def _follow_switch(self) -> None:
         """Go on in a newer generation that somebody (perhaps another process) has built."""
-        if self._file.path.name != self.views.generation():
-            old, self._file = self._file, self._open()
+        if self._generation.number != self._place.present():
+            old, self._generation = self._generation, self._open()
             old.close()
 
     def step(self) -> int:
         """Take in one page, in the caller's thread; how many events it was.
 
         Raises:
-            Poisoned, sqlite3.Error, StoreUnavailable: as `ViewFile.advance`.
+            Poisoned, sqlite3.Error, StoreUnavailable: as `Generation.advance`.
         """
         with self._writing:
-            self._follow_link()
+            self._follow_switch()
             try:
-                taken = self._file.advance(most=self._page)
+                taken = self._generation.advance(most=self._page)
             finally:
-                self._announce(self._file.position)
+                self._announce(self._generation.position)
             return taken
 
     def catch_up(self) -> int:
@@ -150,7 +150,7 @@ class Runner:
             self._thread.join()
         self._die()
         with self._writing:
-            self._file.close()
+            self._generation.close()
         self.views.close()
 
     # -- how far it is ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class Runner:
             Conflict: a rebuild or verification is running already.
             Poisoned: a projection cannot take an event; the present views stay.
         """
-        with build_beside(self._ledger, self._path, self._projections, name=name) as beside:
+        with build_beside(self._ledger, self._place, self._projections, name=name) as beside:
             while beside.position < (head := self._ledger.store.head().position):
                 if not beside.advance(most=self._page):
                     break
@@ -247,9 +247,9 @@ class Runner:
             with self._writing:
                 while beside.advance(most=self._page):
                     pass
-                make_link(self._path, int(beside.path.name.rpartition(".")[2]))
-                self._follow_link()
-                self._announce(self._file.position)
+                self._place.switch(beside.number)
+                self._follow_switch()
+                self._announce(self._generation.position)
                 if self.failure and self._dead:
                     log.info("views rebuilt; restart to follow the log again")
             progress(beside.position, beside.position)
@@ -262,7 +262,7 @@ class Runner:
             Conflict: a rebuild or verification is running already, or a view is still catching up with the others.
             Poisoned: a projection cannot take an event.
         """
-        with build_beside(self._ledger, self._path, self._projections, name=None) as beside:
+        with build_beside(self._ledger, self._place, self._projections, name=None) as beside:
             while beside.position < (goal := self._position):
                 if not beside.advance(upto=goal, most=self._page):
                     break

@@ -1,60 +1,16 @@
-"""`views.db`, the file that holds the views: how it is found, opened and read.
+"""The views from the reading side: each read has a snapshot of its own, in whatever generation is the present one."""
 
-The name `views.db` is a symbolic link to the file of the present generation (`views.db.1`, `views.db.2`, …). A rebuild
-writes the next one beside it and then moves the link, so readers change over between two reads and never wait.
-The file is disposable: everything in it comes from the log.
-"""
-
-import os
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from engine.errors import StoreUnavailable
 from engine.ledger import Ledger
+from projections.connection import Connection, Values
+from projections.place import Place
 
-BUSY_SECONDS: Final = 10.0
-WRITER_CACHE_KIB: Final = 8_000
-READER_CACHE_KIB: Final = 4_000
 MOST_IDLE: Final = 8
-
-TRACKING: Final = """
-CREATE TABLE IF NOT EXISTS tracking (
-    name     TEXT PRIMARY KEY,
-    version  INTEGER NOT NULL,
-    position INTEGER NOT NULL,      -- the last event that is in the view
-    store    TEXT,                  -- of which log
-    digest   BLOB                   -- SHA-256 of that event's canonical bytes
-) WITHOUT ROWID
-"""
-
-Values = Mapping[str, Any] | Sequence[Any]
-
-
-def connect(path: Path, *, create: bool, cache_kib: int) -> sqlite3.Connection:
-    """Open one generation's file.
-
-    Raises:
-        sqlite3.OperationalError: it is not there (and not to be made).
-    """
-    mode = "rwc" if create else "rw"
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-    )
-    if create:
-        path.chmod(0o600)  # names and texts of people stand in it
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A crash of the machine may lose the last commits, which are in the log, but never breaks the file.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    # Rows that change again and again are written back to the file less often.
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
-    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
-    return connection
 
 
 class Reader:
@@ -64,8 +20,8 @@ class Reader:
         position: the last event that is in this snapshot.
     """
 
-    def __init__(self, connection: sqlite3.Connection, ledger: Ledger, position: int) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, place: Place, ledger: Ledger, position: int) -> None:
+        self._connection, self._place = connection, place
         self.ledger = ledger
         self.position = position
 
@@ -80,6 +36,10 @@ class Reader:
         found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         return found
 
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table of these views, in its order."""
+        return self._place.columns(self._connection, table)
+
     def iterate(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
         """Rows one by one, for what may stop early."""
         cursor = self._connection.execute(sql, values)
@@ -92,17 +52,10 @@ class Reader:
 class Views:
     """The reading side, for any thread: each read has a snapshot of its own."""
 
-    def __init__(self, ledger: Ledger, path: Path) -> None:
-        self.ledger, self.path = ledger, path
+    def __init__(self, ledger: Ledger, place: Place) -> None:
+        self.ledger, self.place = ledger, place
         self._lock = threading.Lock()
-        self._idle: list[tuple[str, sqlite3.Connection]] = []
-
-    def generation(self) -> str:
-        """The file name behind the link; empty where nothing was built yet."""
-        try:
-            return os.readlink(self.path)
-        except OSError:
-            return ""
+        self._idle: list[tuple[int, Connection]] = []
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -115,16 +68,16 @@ class Views:
         try:
             connection.execute("BEGIN")
             row = connection.execute("SELECT min(position) FROM tracking").fetchone()
-            yield Reader(connection, self.ledger, row[0] or 0)
+            yield Reader(connection, self.place, self.ledger, row[0] or 0)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._give(generation, connection)
 
-    def _take(self) -> tuple[str, sqlite3.Connection]:
-        # Twice: a generation may be cleared away between looking at the link and opening the file.
+    def _take(self) -> tuple[int, Connection]:
+        # Twice: a generation may be cleared away between asking which one it is and opening it.
         for _ in range(2):
-            generation = self.generation()
+            generation = self.place.present()
             stale = []
             with self._lock:
                 while self._idle:
@@ -138,15 +91,12 @@ class Views:
                 old.close()
             if connection is not None:
                 return generation, connection
-            try:
-                connection = connect(self.path.parent / generation, create=False, cache_kib=READER_CACHE_KIB)
-                connection.execute("PRAGMA query_only = ON")
-            except sqlite3.OperationalError:
-                continue
-            return generation, connection
+            connection = self.place.reader(generation)
+            if connection is not None:
+                return generation, connection
         raise StoreUnavailable("the views are not built yet")
 
-    def _give(self, generation: str, connection: sqlite3.Connection) -> None:
+    def _give(self, generation: int, connection: Connection) -> None:
         with self._lock:
             if len(self._idle) < MOST_IDLE:
                 self._idle.append((generation, connection))

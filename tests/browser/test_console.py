@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 from api.app import create_app
 from api.house import House, open_house
 from projections.runner import Runner
-from tests.stores import settings_at
+from tests.stores import settings_at, views_at
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ class Server:
     def __init__(self, house: House, data: Path) -> None:
         self.house = house
         self.token = house.directory.create_token(role="monitor", source="alertmanager")
-        self.runner = Runner(house.ledger, data / "views.db")
+        self.runner = Runner(house.ledger, views_at(data / "views.db"))
         self._app = create_app(house, self.runner)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

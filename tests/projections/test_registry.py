@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from engine.event import REGISTRY
+from projections.generation import statements
 from projections.projection import Projection
 from projections.registry import PROJECTIONS
-from projections.view_file import statements
 
 
 def test_no_two_views_share_a_name_or_a_table() -> None:

@@ -1,6 +1,5 @@
 """Search: what is found, in which order, by whom; and that a person's words can be forgotten."""
 
-import sqlite3
 from pathlib import Path
 from uuid import UUID
 
@@ -15,10 +14,13 @@ from engine.person import Person
 from engine.priority import Level
 from engine.ticket import Visibility
 from projections import search as tables
+from projections.connection import Connection
+from projections.files import Files
 from projections.runner import Runner
 from projections.search_page import FIELDS, Asked, asked, numbered, search, similar
 from tests.projections.test_laws import Step, histories, law, lived
 from tests.projections.world import World, ends, fires
+from tests.stores import views_at
 
 NORA = UUID(int=1)
 
@@ -146,7 +148,7 @@ def test_a_number_from_elsewhere_finds_its_ticket(world: World, runner: Runner) 
     number = world.incident("Moved here")
     world.incident("About 2024/00317 and others")
     runner.catch_up()
-    connection = runner._file.connection
+    connection = runner._generation.connection
     connection.execute("BEGIN")
     (row,) = connection.execute(f"SELECT {', '.join(tables.COLUMNS)} FROM search_documents WHERE number = ?", (number,))
     document = tables.Document.from_row(row)
@@ -245,7 +247,7 @@ def test_what_is_found_is_what_holds_all_the_words_and_none_of_the_others(data: 
             world.incident(" ".join(title))
 
     with lived([open_all]) as (world, path):
-        runner = Runner(world.ledger, path / "views.db")
+        runner = Runner(world.ledger, views_at(path / "views.db"))
         expected = {
             f"INC-{place}" for place, title in enumerate(titles, start=1) if set(wanted) <= set(title) and not set(unwanted) & set(title)
         }
@@ -281,7 +283,7 @@ def test_a_very_long_text_is_answered(searched: Runner) -> None:
         assert isinstance(found(searched, text), list)
 
 
-def whole(connection: sqlite3.Connection) -> None:
+def whole(connection: Connection) -> None:
     """Raises: sqlite3.DatabaseError: the index does not say what the documents say."""
     connection.execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)")
 
@@ -291,9 +293,9 @@ def whole(connection: sqlite3.Connection) -> None:
 @given(histories, st.integers(1, 9))
 def test_the_index_says_what_the_documents_say_however_the_log_was_cut(history_steps: list[Step], page: int) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, path / "views.db", page=page)
+        runner = Runner(world.ledger, views_at(path / "views.db"), page=page)
         runner.catch_up()
-        whole(runner._file.connection)
+        whole(runner._generation.connection)
         runner.close()
 
 
@@ -304,7 +306,7 @@ def test_a_long_conversation_is_kept_up_to_its_bound(world: World, runner: Runne
         world.act(number, "comment", text=f"clue{place}x", visibility=Visibility.INTERNAL, author=None)
     assert found(runner, "clue2x") == [number]
     assert found(runner, "clue3x") == []
-    whole(runner._file.connection)
+    whole(runner._generation.connection)
 
 
 def test_a_search_of_the_past_shows_what_was_there_as_it_stood_and_nothing_that_was_said_later(world: World, runner: Runner) -> None:
@@ -341,20 +343,22 @@ def test_a_forgotten_person_leaves_no_word_and_the_index_is_as_rebuilt_without_t
     canaries = ("xylander", "zyqqor", "vwykjol", "hrugnix", "tjorvel", "bwexal")
     for word in canaries:
         assert len(found(runner, word)) >= 1, word
-    whole(runner._file.connection)
-    file = runner._file.path
-    runner._file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole(runner._generation.connection)
+    place = runner.views.place
+    assert isinstance(place, Files)
+    file = place.file(place.present())
+    runner._generation.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for part in ("xylander", "wykjol", "rugnix"):
         assert part.encode() in file.read_bytes().lower()
 
-    tables.erase(runner._file.connection, nora)
+    tables.erase(runner._generation.connection, nora)
 
     for word in canaries:
         assert found(runner, word) == [], word
     assert found(runner, "pfrandt") == [his]
     assert found(runner, hers)[0] == hers
     assert found(runner, "chair") == [asked_for], "what is not hers stays: the catalogue's item"
-    whole(runner._file.connection)
+    whole(runner._generation.connection)
     content = file.read_bytes().lower() + file.with_name(f"{file.name}-wal").read_bytes().lower()
     search_only = content.replace(b"nora", b"")
     for name in ("wykjol", "rugnix", "wexal"):
@@ -363,7 +367,7 @@ def test_a_forgotten_person_leaves_no_word_and_the_index_is_as_rebuilt_without_t
     ledger.vault.destroy(nora.bytes)
     with runner.views.reader() as reader:
         live = {table: reader.rows(f"SELECT * FROM {table}") for table in ("search_documents", "search_comments", "search_people")}
-    rebuilt = Runner(ledger, tmp_path / "rebuilt.db", projections=(tables.PROJECTION,))
+    rebuilt = Runner(ledger, views_at(tmp_path / "rebuilt.db"), projections=(tables.PROJECTION,))
     rebuilt.catch_up()
     with rebuilt.views.reader() as reader:
         assert {table: reader.rows(f"SELECT * FROM {table}") for table in live} == live

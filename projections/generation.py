@@ -1,19 +1,19 @@
-"""One generation's file, from the writing side: its tables, which events are in them, and putting the next ones in.
+"""One generation, from the writing side: its tables, which events are in them, and putting the next ones in.
 
 The runner keeps the present generation with it, a rebuild the next one, a verification one that is thrown away.
 """
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from engine.canonical import digest_of
+from engine.errors import StoreUnavailable
 from engine.event import Fact
 from engine.ledger import Ledger
 from engine.store import Row
+from projections.place import TRACKING, Damaged, Place
 from projections.projection import Projection
-from projections.views import TRACKING, WRITER_CACHE_KIB, connect
 
 MOST_IN_A_PAGE: Final = 2_000
 # Deliveries may be large: a page ends here, so that memory stays flat whatever they hold.
@@ -43,21 +43,33 @@ class Poisoned(Exception):
         self.position = row.position
 
 
-class ViewFile:
-    """The tables of some projections in one file.
+class Generation:
+    """The tables of some projections in one generation.
 
     Attributes:
+        number: of the generation.
         positions: by projection, the last event that is in its tables, as this object last saw it.
     """
 
-    def __init__(self, ledger: Ledger, path: Path, projections: Sequence[Projection]) -> None:
-        self.path = path
+    def __init__(self, ledger: Ledger, place: Place, number: int, projections: Sequence[Projection]) -> None:
+        """
+        Raises:
+            Damaged: what is there is no generation of views.
+            StoreUnavailable: it cannot be opened now.
+        """
+        self.number = number
         self.positions: dict[str, int] = {}
         self._ledger, self._projections = ledger, tuple(projections)
         self._store_id = ledger.store.meta("store_id")
         self._chunk = _CHUNK
-        self.connection = connect(path, create=True, cache_kib=WRITER_CACHE_KIB)
-        self._prepare()
+        self.connection = place.writer(number)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise Damaged(str(error)) from error
 
     @property
     def position(self) -> int:
@@ -181,7 +193,7 @@ class ViewFile:
             return
         try:
             projection.apply(self.connection, wanted)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, StoreUnavailable):
             raise
         except Exception as error:
             raise Poisoned(projection.name, rows[0], error) from error
