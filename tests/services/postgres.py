@@ -103,6 +103,7 @@ class Postgres:
         name = f"t{os.getpid()}_{next(self._numbers)}"
         with self.superuser() as connection:
             connection.execute(f"CREATE DATABASE {name} OWNER owner TEMPLATE {TEMPLATE} STRATEGY file_copy")
+            connection.execute(f"GRANT CREATE ON DATABASE {name} TO app")  # a copy of a database has its own rights
         return self.address(name)
 
 
