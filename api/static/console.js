@@ -1,12 +1,16 @@
 // What improves pages that work without it: keys, live rows, the replay slider, relative times, forms that ask or send themselves.
+import { startBulk } from "./bulk.js";
 import { startConnect } from "./connect.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
 import { startReplay } from "./replay.js";
+import { startRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
 for (const element of document.querySelectorAll("[data-needs-script], .keys-button")) element.hidden = false;
 
+startRows();
+startBulk();
 startKeys();
 keepTimes();
 startConnect();
@@ -51,3 +55,5 @@ if (address.searchParams.has("told")) {
   history.replaceState(history.state, "", address);
 }
 document.getElementById("obstacle")?.focus({ preventScroll: false });
+// A key of the list opened this ticket to say something on it.
+if (location.hash === "#text") document.getElementById("text")?.focus();
