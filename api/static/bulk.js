@@ -1,4 +1,5 @@
 // Chosen rows of the queue and the bar that acts on them. Without this the bar is always there, below the table.
+import { pressSummary } from "./panels.js";
 import { currentRow, keepRow } from "./rows.js";
 
 const form = document.querySelector("form[data-bulk]");
@@ -74,7 +75,7 @@ export function chooseNone() {
 export function actOnChosen(key) {
   const target = form && /^[a-z]$/.test(key) && form.querySelector(`[data-bulk-key="${key}"]`);
   if (!target || (!chosen().length && !chooseRow())) return false;
-  if (target.matches("summary")) target.click();
+  if (target.matches("summary")) pressSummary(target);
   else form.requestSubmit(target);
   return true;
 }

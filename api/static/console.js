@@ -3,6 +3,7 @@ import { startBulk } from "./bulk.js";
 import { startConnect } from "./connect.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
+import { focusFirst } from "./panels.js";
 import { startReplay } from "./replay.js";
 import { startRows } from "./rows.js";
 import { keepTimes } from "./times.js";
@@ -33,9 +34,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// The first field of a panel that opens is where one writes.
 document.addEventListener("toggle", (event) => {
-  if (event.target.matches?.("details.menu[open]")) event.target.querySelector("textarea, input:not([type=hidden]), select")?.focus({ preventScroll: true });
+  if (event.target.matches?.("details.menu[open]") && !event.target.contains(document.activeElement.closest("input, textarea, select"))) focusFirst(event.target);
 }, true);
 
 // A second click on a slow line must not send the form twice.

@@ -1,6 +1,7 @@
 // Keys, where they help: j and k through lists, letters for actions, g and a letter for places, ? for all of them. Never while
 // somebody writes, never with a modifier, and not at all where somebody has turned them off.
 import { actOnChosen, chooseNone, chooseRow, chosen } from "./bulk.js";
+import { pressSummary } from "./panels.js";
 import { currentRow, keepRow, listBefore, moveRow, neighbour, openRow } from "./rows.js";
 
 const places = { q: "/console", m: "/console?assignee=me", a: "/console/alerts", d: "/console/deliveries", r: "/console/requests", k: "/console/measures", l: "/console/workload", v: "/console/views" };
@@ -113,7 +114,7 @@ function comment() {
 // A button or panel that names its key.
 function press(target) {
   if (!target) return false;
-  if (target.matches("summary")) target.click();
+  if (target.matches("summary")) pressSummary(target);
   else target.form.requestSubmit(target);
   return true;
 }
