@@ -12,7 +12,7 @@ LOCALE = ROOT / "api" / "locale"
 TEMPLATES = ROOT / "api" / "templates"
 KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None, "translate": None, "many": (1, 2)}
 # Names, units and signs that are the same in every language.
-UNTRANSLATED = re.compile(r"(· )?Tocsin|REQ-|INC-1|[·–—▲‹›✕×→↗?,:.…0()\s]+|UTC|tocsin (source|recipient) add|/[\w/]*|Europe/\w+|(enter|[a-zA-Z?.\[\]])")
+UNTRANSLATED = re.compile(r"(· )?Tocsin|REQ-|INC-1|[·–—▲‹›✕×→↗?,:.…0()\s]+|UTC|tocsin (source|recipient) add|/[\w/]*|Europe/\w+|(enter|esc|[a-zA-Z?.\[\]])")
 
 
 def test_the_catalogue_holds_the_present_texts() -> None:
