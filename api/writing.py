@@ -109,7 +109,7 @@ async def execute(
         position = work.stamp()
         headers = {"ETag": f'"{record.version}"', "Tocsin-Position": str(position)}
         if status == 201:
-            headers["Location"] = f"{request.url.path.rstrip('/')}/{quote(shown.get('number') or shown['name'], safe='')}"
+            headers["Location"] = f"{request.url.path.rstrip('/')}/{quote(shown.get('number') or shown.get('id') or shown['name'], safe='')}"
         stored = Stored(status, msgspec.json.encode(shown), headers)
         if key is not None:
             key.remember(work, stored)

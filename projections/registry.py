@@ -11,6 +11,7 @@ from projections import (
     organisation,
     outbox,
     people,
+    saved_views,
     search,
     sources,
     work_queue,
@@ -29,4 +30,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     outbox.PROJECTION,
     search.PROJECTION,
     organisation.PROJECTION,
+    saved_views.PROJECTION,
 )

@@ -12,6 +12,7 @@ from api.access import Principal
 from api.console import (
     act,
     alerts,
+    bulk,
     changes,
     connect,
     deliveries,
@@ -23,6 +24,7 @@ from api.console import (
     search,
     session,
     ticket,
+    views,
     why,
     work_queue,
     workload,
@@ -35,7 +37,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
-    organisation, connect,
+    organisation, connect, views, bulk,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

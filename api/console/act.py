@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -18,7 +17,7 @@ from api.commands import COMMANDS_OF, KINDS, Assign, Body, Command, Context
 from api.console import words
 from api.console.forms import check_form, local_path, read_form
 from api.console.language import gettext as _
-from api.console.layout import ConsoleRoute, go_to, working
+from api.console.layout import ConsoleRoute, go_to, told_address, working
 from api.console.ticket import ticket_page
 from api.door import house_of
 from api.reading import WAIT_SECONDS
@@ -90,7 +89,7 @@ async def act(request: Request, number: str, command: str, principal: Annotated[
         await reached(request, house_of(request).ledger.last_position)
         return await asyncio.to_thread(ticket_page, request, principal, number, obstacle)
     await reached(request, position)
-    return go_to(_told(local_path(form.get("next"), f"/console/tickets/{row.number}"), command, row.number))
+    return go_to(told_address(local_path(form.get("next"), f"/console/tickets/{row.number}"), command, row.number))
 
 
 async def carry_out_command(
@@ -133,8 +132,3 @@ async def reached(request: Request, position: int) -> None:
     """Wait for the views, so that the reader sees what was done; a slow view only means that they see it a little later."""
     runner: Runner = request.app.state.runner
     await runner.reached(position, WAIT_SECONDS)
-
-
-def _told(address: str, command: str, number: str) -> str:
-    path, _hash, _anchor = address.partition("#")
-    return f"{path}{'&' if '?' in path else '?'}{urlencode({'told': f'{command}:{number}'})}"

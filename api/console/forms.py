@@ -47,7 +47,7 @@ def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
-async def read_form(request: Request) -> dict[str, str]:
+async def read_form(request: Request, *, fields: int = MOST_FIELDS) -> dict[str, str]:
     """The text fields of a posted form; of several with one name the last.
 
     Raises:
@@ -56,7 +56,7 @@ async def read_form(request: Request) -> dict[str, str]:
     length = request.headers.get("content-length", "")
     if not length.isdigit() or int(length) > MOST_FORM_BYTES:
         raise TooLarge(MOST_FORM_BYTES)
-    form: FormData = await request.form(max_files=0, max_fields=MOST_FIELDS)
+    form: FormData = await request.form(max_files=0, max_fields=fields)
     return {name: value for name, value in form.multi_items() if isinstance(value, str)}
 
 

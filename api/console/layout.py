@@ -33,11 +33,13 @@ from api.console.language import figure
 from api.console.language import gettext as _
 from api.door import SESSION_COOKIE, directory_of, house_of
 from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
+from api.queue_address import written
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, StaleVersion, StoreUnavailable, TocsinError
 from engine.person import Role
 from projections.people import person
 from projections.queue_page import Glance, glance
+from projections.saved_views import SavedViewRow, saved_views
 from projections.views import Reader, Views
 
 ROOM: Final = Path(__file__).parent.parent
@@ -46,6 +48,9 @@ SIGN_IN: Final = "/console/sign-in"
 # Smaller ones gain nothing.
 LEAST_COMPRESSED: Final = 1_400
 COMPRESSION: Final = 5
+QUEUE: Final = "/console"
+# So many saved views stand in the navigation; all of them have a page.
+MOST_SAVED: Final = 12
 _NUMBER: Final = re.compile(r"[A-Z]{3}-[0-9]{1,12}")
 
 log = structlog.get_logger(__name__)
@@ -85,6 +90,7 @@ class NavItem:
     href: str
     current: bool
     count: str = ""
+    saved: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +102,7 @@ class Frame:
         position: the last event that the page knows of.
         path: the page's own address, also where it answers a form.
         kept: parameters of its address.
+        views: saved views of whoever looks, and shared ones.
     """
 
     request: Request
@@ -108,6 +115,7 @@ class Frame:
     counts: Glance | None = None
     here: str = ""
     kept: dict[str, str] = field(default_factory=dict)
+    views: list[SavedViewRow] = field(default_factory=list)
 
     @property
     def may_write(self) -> bool:
@@ -135,6 +143,7 @@ class Frame:
         first = [
             self._item("queue", _("Queue"), "/console", figure(counts.open) if counts and shows_now else ""),
             self._item("mine", _("Mine"), "/console?assignee=me"),
+            *self._saved(),
             self._item("incidents", _("Incidents"), "/console/incidents"),
             self._item("requests", _("Requests"), "/console/requests"),
             self._item("alerts", _("Alerts"), "/console/alerts", firing),
@@ -155,7 +164,25 @@ class Frame:
         return groups
 
     def _item(self, name: str, label: str, href: str, count: str = "") -> NavItem:
-        return NavItem(label, self.carry(href), name == self.here, count)
+        return NavItem(label, self.carry(href), name == self.here and self.view is None, count)
+
+    @property
+    def view(self) -> SavedViewRow | None:
+        """The saved view that this page is."""
+        if self.path != QUEUE:
+            return None
+        here = written(self.kept)
+        return next((view for view in self.views if view.query == here), None)
+
+    def _saved(self) -> list[NavItem]:
+        here = self.view
+        items = [
+            NavItem(words.plain(view.name), self.carry(f"{QUEUE}?{view.query}"), view is here, saved=True)
+            for view in self.views[:MOST_SAVED]
+        ]
+        if self.views:
+            items.append(NavItem(_("Saved views"), "/console/views", self.here == "views", f"{len(self.views)}", saved=True))
+        return items
 
     def carry(self, href: str) -> str:
         """An address of the console for the same moment as this page's."""
@@ -178,6 +205,10 @@ class Frame:
     def told(self) -> str:
         """What was just done, as the address of the answered form says it."""
         command, _colon, number = self.request.query_params.get("told", "").partition(":")
+        if not number and command in words.DONE_ALONE:
+            return _(words.DONE_ALONE[command])
+        if number.isascii() and number.isdigit() and len(number) < 4 and command in words.DONE_MANY:
+            return words.DONE_MANY[command](int(number))
         form = words.DONE.get(command)
         return _(form) % number if form and _NUMBER.fullmatch(number) else ""
 
@@ -192,6 +223,7 @@ def frame(request: Request, principal: Principal, reader: Reader, here: str) -> 
     found.kept = {name: value for name, value in request.query_params.items() if name not in ("fragment", "told", "done", "token") and value}
     found.moment = request.state.moment = _moment(request, reader, found.now)
     found.position, found.counts = reader.at(found.moment.position), glance(reader)
+    found.views = saved_views(reader, principal.person)
     who = person(reader, principal.person) if principal.person else None
     found.name = who.name if who else principal.name
     if who:
@@ -329,6 +361,12 @@ def render(request: Request, template: str, *, status: int = 200, headers: Mappi
 def go_to(address: str) -> Response:
     """303: the form was taken, look there."""
     return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+
+
+def told_address(address: str, command: str, what: str) -> str:
+    """An address whose page says what was done (`Frame.told`): a command and the ticket's number, or how many they were."""
+    path, _hash, _anchor = address.partition("#")
+    return f"{path}{'&' if '?' in path else '?'}{urlencode({'told': f'{command}:{what}'})}"
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

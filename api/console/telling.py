@@ -27,6 +27,7 @@ from engine.person import (
 from engine.recipient import RecipientAdded, RecipientChanged, RecipientRemoved, RecipientTested
 from engine.rule import RulePublished
 from engine.rulebook import RulebookPublished
+from engine.saved_view import ViewChanged, ViewRemoved, ViewSaved
 from engine.service import ServiceRegistered
 from engine.source import SourceAdded
 from engine.target import TargetsSet
@@ -41,12 +42,14 @@ _PLAIN: Final[dict[type[Event], str]] = {
     SignedIn: mark("Signed in"), SignedOut: mark("Signed out"), PasswordChanged: mark("A new password was set"),
     TokenRevoked: mark("A token was revoked"), PersonRegistered: mark("A person was registered"),
     LanguageChosen: mark("A language was chosen"), PersonChanged: mark("What is known of a person was changed"),
+    ViewRemoved: mark("A saved view was removed"),
 }
 # With the name of what it happened to.
 _NAMED: Final[dict[type[Event], str]] = {
     SourceAdded: mark("Source %s was configured"), RecipientAdded: mark("Recipient %s was added"),
     RecipientChanged: mark("Recipient %s was changed"), RecipientRemoved: mark("Recipient %s is told nothing more"),
-    RecipientTested: mark("A test notice was sent to %s"),
+    RecipientTested: mark("A test notice was sent to %s"), ViewSaved: mark("A view of the queue was saved: %s"),
+    ViewChanged: mark("A saved view was changed: %s"),
 }
 
 

@@ -17,12 +17,20 @@ class TimeLeft:
         kind: `ok`, `risk` (the last quarter of its time) or `late`.
         percent: of its time that is left, 0 to 100.
         due: the instant itself.
+        whole: all of its time, in seconds; `form` is how what is left of it is said, with a pair of braces for the length.
     """
 
     text: str
     kind: str
     percent: int
     due: datetime
+    whole: int
+    form: str
+
+    @property
+    def late(self) -> str:
+        """How it will be said once it is past its time."""
+        return _("late by %s") % "{}"
 
 
 def time_left(row: TicketRow, now: datetime) -> TimeLeft | None:
@@ -31,10 +39,10 @@ def time_left(row: TicketRow, now: datetime) -> TimeLeft | None:
     if due is None or risk is None:
         return None
     seconds = (due - now).total_seconds()
-    if seconds < 0:
-        return TimeLeft(_("late by %s") % instants.span(-seconds), "late", 0, due)
-    said = instants.span(seconds)
-    text = _("%s to answer") % said if row.responded_at is None else _("%s to resolve") % said
+    form = _("%s to answer") if row.responded_at is None else _("%s to resolve")
     # The last quarter begins at `risk`, so four of them are the whole.
-    whole = (due - risk).total_seconds() * 4
-    return TimeLeft(text, "risk" if now >= risk else "ok", min(100, round(100 * seconds / whole)) if whole else 0, due)
+    whole, live = (due - risk).total_seconds() * 4, form % "{}"
+    if seconds < 0:
+        return TimeLeft(_("late by %s") % instants.span(-seconds), "late", 0, due, round(whole), live)
+    percent = min(100, round(100 * seconds / whole)) if whole else 0
+    return TimeLeft(form % instants.span(seconds), "risk" if now >= risk else "ok", percent, due, round(whole), live)

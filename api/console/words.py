@@ -3,11 +3,12 @@
 A code that is not listed is shown as it is, with blanks for underscores, so an organisation's own states read well too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from markupsafe import Markup, escape
 
+from api.console.instants import many
 from api.console.language import gettext as _
 from api.console.language import mark
 from engine.errors import IllegalTransition, InvalidInput, NotFound, TocsinError
@@ -136,6 +137,20 @@ DONE: Final[Mapping[str, str]] = {
     "fulfil": mark("%s is fulfilled."),
     "opened": mark("%s is open."),
 }
+# The same for several at once.
+DONE_MANY: Final[Mapping[str, Callable[[int], str]]] = {
+    "take": lambda number: many("%s ticket is yours.", "%s tickets are yours.", number),
+    "assign": lambda number: many("%s ticket is assigned.", "%s tickets are assigned.", number),
+    "set-priority": lambda number: many("The priority of %s ticket is set.", "The priority of %s tickets is set.", number),
+    "hold": lambda number: many("%s ticket waits.", "%s tickets wait.", number),
+    "resume": lambda number: many("%s ticket goes on.", "%s tickets go on.", number),
+    "escalate": lambda number: many("%s ticket is escalated.", "%s tickets are escalated.", number),
+    "resolve": lambda number: many("%s ticket is resolved.", "%s tickets are resolved.", number),
+    "categorise": lambda number: many("The category of %s ticket is set.", "The category of %s tickets is set.", number),
+    "close": lambda number: many("%s ticket is closed.", "%s tickets are closed.", number),
+}
+# What needs no number to be told.
+DONE_ALONE: Final[Mapping[str, str]] = {"view-saved": mark("The view is saved: it stands beside the queue.")}
 
 # What the engine says besides the state when a command makes no sense; here so that the catalogues have it.
 WHY_NOT: Final = (mark("it is approved already"), mark("it is not approved"), mark("it is acknowledged already"))

@@ -2,34 +2,37 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
 from markupsafe import Markup
 from starlette.responses import Response
 
-from api.access import ADMINS, Principal
+from api.access import ADMINS, MANAGERS, Principal
 from api.console import instants, words
 from api.console.language import figure, mark
 from api.console.language import gettext as _
-from api.console.layout import ConsoleRoute, Frame, frame, go_to, reading, reading_views, render
+from api.console.layout import QUEUE, ConsoleRoute, Frame, frame, go_to, reading, reading_views, render
 from api.console.time_left import TimeLeft, time_left
-from engine.errors import InvalidInput
+from api.door import directory_of
+from api.queue_address import FILTERS, ME, URGENT, filter_of, written
+from engine.incident import RESOLUTION_CODES
 from projections.organisation import service_names, team_names
 from projections.page import Page
 from projections.queue_page import DEFAULT_SORT, NOBODY, QueueFilter, any_ticket, breached, queue, tickets
 from projections.sources import never_heard
 from projections.ticket_row import TicketRow
 
+if TYPE_CHECKING:
+    from api.console.bulk import Outcome
+
 router = APIRouter(route_class=ConsoleRoute)
 
 ROWS: Final = 50
+CHOSEN: Final = "ticket-"  # and its number: the field that chooses a ticket and holds the version that was seen
+ALL_CHOSEN: Final = "chosen"  # the address that has all of the page chosen, where no script does it
 # To choose from in a field; others are typed.
 MOST_NAMES: Final = 100
-ME: Final = "me"
-# A filter of the address that is no single priority. The queue begins with these two, so its page is cut after them.
-URGENT: Final = "P1-P2"
 SORTS: Final = {
     "priority": mark("Most urgent first"),
     "due": mark("Least time left first"),
@@ -38,8 +41,6 @@ SORTS: Final = {
     "number": mark("By number"),
     "service": mark("By service"),
 }
-# Address parameters that narrow the list, in the order in which they are shown.
-FILTERS: Final = ("kind", "priority", "service", "team", "assignee", "state", "meaning", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +126,6 @@ def _seen_at(around: Frame) -> datetime:
     return around.moment.instant or around.now
 
 
-def filters_of(request: Request, principal: Principal) -> QueueFilter:
-    """The filter that an address asks for; `assignee=me` is whoever looks.
-
-    Raises:
-        InvalidInput: a value outside its closed set.
-    """
-    asked = {name: request.query_params.get(name) or None for name in FILTERS}
-    if asked["priority"] == URGENT:
-        asked["priority"] = None
-    who = asked.pop("assignee")
-    assignee: UUID | str | None = principal.person if who == ME else who
-    if who not in (None, ME, NOBODY):
-        try:
-            assignee = UUID(who)
-        except ValueError:
-            raise InvalidInput("assignee", _("me, nobody or a person's id")) from None
-    return QueueFilter(
-        kind=asked["kind"], priority=asked["priority"], service=asked["service"], team=asked["team"], assignee=assignee,
-        state=asked["state"], meaning=asked["meaning"], source=asked["source"],
-    )
-
-
 def _pills(around: Frame, filters: QueueFilter, mine: bool) -> list[Pill]:
     """The filters that are always there, and those in force that are not among them."""
     counts = around.counts.by_priority if around.counts and not around.moment.past else {}
@@ -182,15 +161,31 @@ def _urgent_of(page: Page[TicketRow]) -> Page[TicketRow]:
     return Page(items=kept, next=page.next if len(kept) == len(page.items) else None, position=page.position)
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Tickets that are chosen for one command, and what came of it (`bulk.py`)."""
+
+    numbers: frozenset[str]
+    outcome: "Outcome | None" = None
+    status: int = 200
+
+
 @router.get("/console")
 def queue_page(request: Request, principal: Annotated[Principal, Depends(reading)]) -> Response:
     """The tickets that wait for somebody, now or as of an instant."""
+    return queue_with(request, principal, None)
+
+
+def queue_with(request: Request, principal: Principal, chosen: Chosen | None) -> Response:
+    """The queue, with these of its tickets chosen."""
     with reading_views(request) as reader:
         if principal.role in ADMINS and not request.query_params and never_heard(reader) and not any_ticket(reader):
             return go_to("/console/connect")  # an empty queue has nothing to say to whoever sets it up
         mine = request.query_params.get("assignee") == ME
         around = frame(request, principal, reader, "mine" if mine else "queue")
-        filters = filters_of(request, principal)
+        around.path = QUEUE
+        every = around.kept.pop(ALL_CHOSEN, None) is not None
+        filters = filter_of(request.query_params, principal.person)
         sort = request.query_params.get("sort") or DEFAULT_SORT
         urgent = around.kept.get("priority") == URGENT
         if urgent or (sort == "updated" and around.moment.past):
@@ -203,9 +198,14 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         known_services, known_teams = service_names(reader, limit=MOST_NAMES), team_names(reader)[:MOST_NAMES]
     narrowed = any(around.kept.get(name) for name in FILTERS)
     sorts = {name: text for name, text in SORTS.items() if not (name == "updated" and around.moment.past)}
+    rows = [shown_row(row, around) for row in found.items]
+    logins = sorted(directory_of(request).logins().values())[:MOST_NAMES] if around.may_write and rows else []
     return render(
         request, "queue_rows.html" if request.query_params.get("fragment") == "rows" else "queue.html", frame=around,
-        rows=[shown_row(row, around) for row in found.items], glance=around.counts, past_target=past_target,
+        rows=rows, status=chosen.status if chosen else 200, chosen=chosen.numbers if chosen else {row.number for row in rows} if every else (),
+        outcome=chosen.outcome if chosen else None, field=CHOSEN, codes=RESOLUTION_CODES, logins=logins, may_share=principal.role in MANAGERS,
+        query=written(around.kept), choose_all=around.with_query(**{ALL_CHOSEN: "1", "cursor": cursor}), bulk_href=_bulk_address(around, cursor),
+        glance=around.counts, past_target=past_target,
         late_href="/console?sort=due", pills=_pills(around, filters, mine), narrowed=narrowed, sorts=sorts, sort=sort, first=cursor is None,
         services=sorted({row.service for row in found.items if row.service} | set(known_services)),
         teams=sorted({row.team for row in found.items if row.team} | set(known_teams)),
@@ -213,6 +213,11 @@ def queue_page(request: Request, principal: Annotated[Principal, Depends(reading
         order={name: around.with_query(sort=None if name == DEFAULT_SORT else name) for name in sorts},
         all_href=around.with_query(**dict.fromkeys(FILTERS)), complete=found.next is None and cursor is None,
     )
+
+
+def _bulk_address(around: Frame, cursor: str | None) -> str:
+    """Where the form about several tickets goes: the answer is the same page of the queue."""
+    return around.with_query(cursor=cursor).replace(QUEUE, f"{QUEUE}/bulk", 1)
 
 
 @router.get("/console/requests")
@@ -230,7 +235,7 @@ def incidents_page(request: Request, principal: Annotated[Principal, Depends(rea
 def _list_page(request: Request, principal: Principal, kind: str, here: str) -> Response:
     with reading_views(request) as reader:
         around = frame(request, principal, reader, here)
-        filters = filters_of(request, principal)
+        filters = filter_of(request.query_params, principal.person)
         found = tickets(
             reader, filters=replace(filters, kind=kind), as_of=around.moment.position,
             cursor=request.query_params.get("cursor") or None, limit=ROWS,

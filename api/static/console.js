@@ -1,13 +1,18 @@
 // What improves pages that work without it: keys, live rows, the replay slider, relative times, forms that ask or send themselves.
 import { startCompose } from "./compose.js";
+import { startBulk } from "./bulk.js";
 import { startConnect } from "./connect.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
+import { focusFirst } from "./panels.js";
 import { startReplay } from "./replay.js";
+import { startRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
 for (const element of document.querySelectorAll("[data-needs-script], .keys-button")) element.hidden = false;
 
+startRows();
+startBulk();
 startKeys();
 keepTimes();
 startConnect();
@@ -31,9 +36,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// The first field of a panel that opens is where one writes.
 document.addEventListener("toggle", (event) => {
-  if (event.target.matches?.("details.menu[open]")) event.target.querySelector("textarea, input:not([type=hidden]), select")?.focus({ preventScroll: true });
+  if (event.target.matches?.("details.menu[open]") && !event.target.contains(document.activeElement.closest("input, textarea, select"))) focusFirst(event.target);
 }, true);
 
 // A second click on a slow line must not send the form twice.
@@ -53,3 +57,5 @@ if (address.searchParams.has("told")) {
   history.replaceState(history.state, "", address);
 }
 document.getElementById("obstacle")?.focus({ preventScroll: false });
+// A key of the list opened this ticket to say something on it.
+if (location.hash === "#text") document.getElementById("text")?.focus();

@@ -1,16 +1,41 @@
-// Keys, where they help: j and k through lists, letters for actions, g and a letter for places, ? for all of them.
+// Keys, where they help: j and k through lists, letters for actions, g and a letter for places, ? for all of them. Never while
+// somebody writes, never with a modifier, and not at all where somebody has turned them off.
+import { actOnChosen, chooseNone, chooseRow, chosen } from "./bulk.js";
+import { pressSummary } from "./panels.js";
+import { currentRow, keepRow, listBefore, moveRow, neighbour, openRow } from "./rows.js";
 
-const places = { q: "/console", m: "/console?assignee=me", a: "/console/alerts", d: "/console/deliveries", r: "/console/requests", k: "/console/measures", l: "/console/workload" };
-let waiting = false;
+const places = { q: "/console", m: "/console?assignee=me", a: "/console/alerts", d: "/console/deliveries", r: "/console/requests", k: "/console/measures", l: "/console/workload", v: "/console/views" };
+const SWITCH = "keys";
+let waiting = false, on = true;
 
 export function startKeys() {
   document.addEventListener("keydown", onKey);
   for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => open(opener.dataset.opens));
-  const back = sessionStorage.getItem("row");
-  if (back && document.querySelector("[data-rows]")) {
-    document.getElementById(back)?.querySelector("a.title")?.focus();
-    sessionStorage.removeItem("row");
+  const box = document.querySelector("[data-keys-switch]");
+  turn(stored() !== "off");
+  if (!box) return;
+  box.checked = on;
+  box.addEventListener("change", () => {
+    turn(box.checked);
+    try {
+      localStorage.setItem(SWITCH, on ? "on" : "off");
+    } catch {
+      // A browser that keeps nothing: it holds for this page.
+    }
+  });
+}
+
+function stored() {
+  try {
+    return localStorage.getItem(SWITCH);
+  } catch {
+    return null;
   }
+}
+
+function turn(to) {
+  on = to;
+  document.documentElement.classList.toggle("no-keys", !on);
 }
 
 function open(id) {
@@ -19,12 +44,28 @@ function open(id) {
 }
 
 function typing(target) {
-  return target.closest?.("input:not([type=range]):not([type=radio]), textarea, select, dialog[open]") || target.isContentEditable;
+  return target.closest?.("input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, select, dialog[open]") || target.isContentEditable;
 }
 
 function onKey(event) {
-  if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target)) return;
-  const key = event.key;
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const key = event.key, inRow = event.target.closest?.("[data-rows] tr");
+  if (typing(event.target)) {
+    if (key === "Escape" && event.target.id === "find") event.target.blur();
+    return;
+  }
+  // What belongs to a row that has the focus is no shortcut: it works in any case.
+  if (inRow && (key === "ArrowDown" || key === "ArrowUp") && !event.shiftKey) {
+    if (moveRow(key === "ArrowDown" ? 1 : -1)) event.preventDefault();
+    return;
+  }
+  if (inRow && key === "Enter" && event.target.matches("input")) {
+    event.preventDefault();
+    openRow();
+    return;
+  }
+  // A key that is held down moves on; it does not act again and again.
+  if (!on || (event.repeat && key !== "j" && key !== "k")) return;
   if (waiting) {
     waiting = false;
     if (places[key]) {
@@ -33,18 +74,29 @@ function onKey(event) {
     }
     return;
   }
-  if (key === "g") waiting = true;
-  else if (key === "?") open("keys");
-  else if (key === "/" && document.getElementById("find")) document.getElementById("find").select();
-  else if (key === "j" || key === "k") move(key === "j" ? 1 : -1);
-  else if (key === "u" && !document.querySelector("[data-rows]")) location.assign(carried("/console"));
-  else if (key === "." && document.querySelector("[data-rows]")) location.assign(carried(location.pathname));
-  else if (key === "w") toggle(document.querySelector("details.when > summary"));
-  else if (key === "m") document.querySelector("[data-compose] textarea")?.focus();
-  else if (key === "[" || key === "]") document.querySelector(`[data-step="${key === "[" ? -1 : 1}"]`)?.click();
-  else if ((key === "a" || key === "t") && actOnRow(key)) { /* done */ }
-  else if (!press(key)) return;
-  event.preventDefault();
+  if (command(key)) event.preventDefault();
+}
+
+function command(key) {
+  const listed = document.querySelector("[data-rows]");
+  switch (key) {
+    case "g": return (waiting = true);
+    case "?": return open("keys"), true;
+    case "/": return document.getElementById("find")?.select(), true;
+    case "j": return listed ? moveRow(1) : neighbour(1);
+    case "k": return listed ? moveRow(-1) : neighbour(-1);
+    case "u": return !listed && (location.assign(listBefore() ?? carried("/console")), true);
+    case ".": return listed && (location.assign(carried(location.pathname)), true);
+    case "w": return press(document.querySelector("details.when > summary"));
+    case "m": return comment();
+    case "[": case "]": return document.querySelector(`[data-step="${key === "[" ? -1 : 1}"]`)?.click(), true;
+    case "Escape": return !document.querySelector("details.menu[open]") && chooseNone();
+    case "o": return openRow();
+    case "x": return chooseRow();
+    case "c": return comment() || openRow("#text");
+    case "y": case "t": if (!chosen().length && actOnRow(key)) return true;
+  }
+  return actOnChosen(key) || press(/^[a-z]$/.test(key) && document.querySelector(`[data-key="${key}"]`));
 }
 
 function carried(path) {
@@ -53,39 +105,27 @@ function carried(path) {
   return to;
 }
 
-function toggle(summary) {
-  if (!summary) return;
-  summary.click();
+function comment() {
+  const field = document.querySelector("[data-compose] textarea");
+  field?.focus();
+  return Boolean(field);
 }
 
-// A button or panel that names this key.
-function press(key) {
-  const target = /^[a-z]$/.test(key) && document.querySelector(`[data-key="${key}"]`);
+// A button or panel that names its key.
+function press(target) {
   if (!target) return false;
-  if (target.matches("summary")) toggle(target);
+  if (target.matches("summary")) pressSummary(target);
   else target.form.requestSubmit(target);
   return true;
 }
 
-const titles = () => [...document.querySelectorAll("[data-rows] a.title")];
-
-function move(step) {
-  const all = titles();
-  if (!all.length) return;
-  const row = document.activeElement?.closest("tr");
-  const now = all.findIndex((title) => title.closest("tr") === row);
-  const next = all[Math.min(all.length - 1, Math.max(0, now < 0 ? (step > 0 ? 0 : all.length - 1) : now + step))];
-  next.focus();
-  next.closest("tr").scrollIntoView({ block: "nearest" });
-}
-
-// The row that has the focus is acknowledged or taken, by the same form as on its own page.
+// The row that the keys stand on is acknowledged or taken, by the same form as on its own page.
 function actOnRow(key) {
-  const row = document.activeElement?.closest("[data-rows] tr"), form = document.getElementById("row-act");
-  if (!row || !form) return false;
-  form.action = `/console/tickets/${row.dataset.number}/${key === "a" ? "acknowledge" : "take"}`;
+  const row = currentRow(), form = document.getElementById("row-act");
+  if (!row?.dataset.number || !form) return false;
+  form.action = `/console/tickets/${row.dataset.number}/${key === "y" ? "acknowledge" : "take"}`;
   form.elements.version.value = row.dataset.version;
-  sessionStorage.setItem("row", row.dataset.number);
+  keepRow();
   form.requestSubmit();
   return true;
 }

@@ -1,6 +1,8 @@
 // Live pages: listen to the stream of changes, fetch the changed part, and say so politely. Where the stream is lost, look
 // again every ten seconds and say since when.
+import { chosenToKeep } from "./bulk.js";
 import { swapParts } from "./parts.js";
+import { rowsToKeep } from "./rows.js";
 
 // The stream beats every 15 s; two missed ones and it is dead, whatever the browser thinks (a frozen server, a cut cable).
 const POLL = 10_000, REST = 700, AGING = 60_000, SILENCE = 35_000;
@@ -118,10 +120,11 @@ export function startLive(region) {
     // An open panel or a chosen row stays where it is.
     if (region.querySelector("details[open]")) return;
     const before = new Set([...region.querySelectorAll("tr[data-number]")].map((row) => row.dataset.number));
-    const focused = document.activeElement?.closest("tr[data-number]")?.dataset.number;
+    const again = [chosenToKeep(), rowsToKeep()];
     const made = new DOMParser().parseFromString(text, "text/html");
     region.replaceChildren(...made.body.childNodes);
-    if (focused) document.getElementById(focused)?.querySelector("a.title")?.focus({ preventScroll: true });
+    for (const element of region.querySelectorAll("[data-needs-script]")) element.hidden = false;
+    for (const put of again) put();
     const arrived = [...region.querySelectorAll("tr[data-number]")].filter((row) => !before.has(row.dataset.number));
     for (const row of arrived) row.classList.add("new-row");
     if (arrived.length && before.size + arrived.length && news && status) {

@@ -63,6 +63,10 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
     ("GET", "/api/v1/services"): READERS,
     ("GET", "/api/v1/services/{name}"): READERS,
     ("GET", "/api/v1/teams"): READERS,
+    ("GET", "/api/v1/views"): READERS,
+    ("GET", "/api/v1/views/{view}"): READERS,
+    ("POST", "/api/v1/views"): WORKERS,
+    ("DELETE", "/api/v1/views/{view}"): WORKERS,
     ("POST", "/api/v1/services"): frozenset({Role.LEAD, Role.ADMIN}),
     ("POST", "/api/v1/teams"): frozenset({Role.LEAD, Role.ADMIN}),
     ("GET", "/metrics"): OPEN,
@@ -71,7 +75,7 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
 }
 # A live stream would not end; its route is checked by the reader's roles in tests/api/test_watch.py.
 STREAMS = {("GET", "/api/v1/stream")}
-FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000"}
+FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000", "view": "00000000-0000-4000-8000-000000000000"}
 
 
 def routes(client: TestClient) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ KEYWORDS = {
     "plain_name": (3,), "NotFound": (1,), "NotAllowed": None, "Conflict": None,
 }
 # Names, units and signs that are the same in every language.
-UNTRANSLATED = re.compile(r"(· )?Tocsin|REQ-|INC-1|[·–—▲‹›✕×→↗?,:.…0()\s]+|UTC|tocsin (source|recipient) add|/[\w/]*|Europe/\w+|(enter|[a-zA-Z?.\[\]])")
+UNTRANSLATED = re.compile(r"(· )?Tocsin|REQ-|INC-1|[·–—▲‹›✕×→↗?,:.…0()\s]+|UTC|tocsin (source|recipient) add|/[\w/]*|Europe/\w+|(enter|esc|[a-zA-Z?.\[\]])")
 
 
 def test_the_catalogue_holds_the_present_texts() -> None:

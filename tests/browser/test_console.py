@@ -1,161 +1,16 @@
 """The console in a real browser: live rows, keys, the replay slider, a phone, and not one error or refused resource."""
 
-import os
 import re
-import shutil
-import socket
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from api.app import create_app
-from api.house import House, open_house
-from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.browser.window import PASSWORD, PHONE, Server, Watched, live
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]
-PASSWORD = "a long enough one"
-PHONE: ViewportSize = {"width": 390, "height": 844}
-# Collects what a strict policy refused; the console's own messages would come too late for a test that ends.
-WATCH = "addEventListener('securitypolicyviolation', (event) => (window.refused ??= []).push(event.violatedDirective + ' ' + event.blockedURI))"
-
-
-class Server:
-    """The real application on a port of its own, and a monitor that rings."""
-
-    def __init__(self, house: House, data: Path) -> None:
-        self.house = house
-        self.token = house.directory.create_token(role="monitor", source="alertmanager")
-        self.runner = Runner(house.ledger, views_at(data / "views.db"))
-        self._app = create_app(house, self.runner)
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self._started = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.start()
-
-    def start(self) -> None:
-        config = uvicorn.Config(self._app, log_level="error", timeout_graceful_shutdown=1)
-        self.server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
-        self._thread.start()
-        httpx2.get(f"{self.address}/healthz", timeout=10)  # the socket listens already: this waits until it is answered
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        assert self._thread is not None
-        self._thread.join(20)
-
-    def ring(self, title: str, *, service: str, severity: str = "critical", firing: bool = True, started: datetime | None = None) -> str:
-        """An alert fires or ends; the number of its incident."""
-        alert: dict[str, Any] = {
-            "status": "firing" if firing else "resolved",
-            "labels": {"alertname": title, "service": service, "severity": severity, "instance": "srv-web-01"},
-            "annotations": {"summary": title}, "startsAt": (started or datetime.now(UTC)).isoformat(),
-        }
-        if not firing:
-            alert["endsAt"] = datetime.now(UTC).isoformat()
-        body = {"version": "4", "groupKey": "{}", "status": alert["status"], "alerts": [alert]}
-        answer = httpx2.post(f"{self.address}/hooks/alertmanager", json=body, headers={"Authorization": f"Bearer {self.token}"})
-        number: str = answer.json()["observations"][0]["incident"]
-        assert self.runner.wait_for(self.house.ledger.last_position, 10)
-        return number
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    data = tmp_path_factory.mktemp("browser") / "data"
-    house = open_house(settings_at(data))
-    for login, name, role in (("nora", "Nora Berg", "agent"), ("luis", "Luis Marín", "lead"), ("ada", "Ada Admin", "admin")):
-        house.directory.open_account(login=login, name=name, role=role, password=PASSWORD, team="Shop")
-    server = Server(house, data)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (or CHROMIUM names none)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def signed_in(server: Server, browser: Browser) -> Any:
-    """The cookies of Nora's session, from the sign-in page."""
-    context = browser.new_context(base_url=server.address)
-    page = context.new_page()
-    page.goto("/console/alerts")
-    expect(page).to_have_title("Sign in · Tocsin")
-    page.get_by_label("Name").fill("nora")
-    page.get_by_label("Password").fill("wrong to begin with")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("Name or password is wrong.")
-    expect(page.get_by_label("Name")).to_have_value("nora")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{server.address}/console/alerts")
-    state = context.storage_state()
-    context.close()
-    return state
-
-
-class Watched:
-    """Pages whose errors fail the test at its end."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.context = context
-        self.faults: list[str] = []
-        self.expected: list[str] = []
-        context.add_init_script(WATCH)
-
-    def page(self, path: str = "/console") -> Page:
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        page.goto(path)
-        return page
-
-    def close(self) -> None:
-        for page in self.context.pages:
-            self.faults += page.evaluate("window.refused ?? []")
-        self.context.close()
-        assert [fault for fault in self.faults if not any(re.search(each, fault) for each in self.expected)] == []
-
-
-@pytest.fixture
-def desk(server: Server, browser: Browser, signed_in: Any) -> Iterator[Watched]:
-    watched = Watched(browser.new_context(base_url=server.address, storage_state=signed_in, viewport={"width": 1280, "height": 800}))
-    yield watched
-    watched.close()
-
-
-@pytest.fixture
-def phone(server: Server, browser: Browser, signed_in: Any) -> Iterator[Watched]:
-    watched = Watched(browser.new_context(base_url=server.address, storage_state=signed_in, viewport=PHONE, has_touch=True, color_scheme="dark"))
-    yield watched
-    watched.close()
-
-
-def live(page: Page) -> None:
-    """Wait until the page listens to the stream, so its scripts run: a key pressed earlier is nobody's."""
-    page.locator('[data-live][data-stream="open"]').wait_for(state="attached")
 
 
 def test_an_incident_appears_in_the_open_queue_and_is_told(desk: Watched, server: Server) -> None:
@@ -222,7 +77,7 @@ def test_the_queue_is_worked_by_keys(desk: Watched, server: Server) -> None:
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.closest('tr')?.id") == second
     page.keyboard.press("k")
-    page.keyboard.press("a")
+    page.keyboard.press("y")
     expect(page.get_by_role("status").filter(has_text=f"{first} is acknowledged")).to_be_visible()
     expect(page.locator(f"#{first} a.title")).to_be_focused()
     page.keyboard.press("t")
@@ -233,7 +88,7 @@ def test_the_queue_is_worked_by_keys(desk: Watched, server: Server) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Second of two")
     live(page)
     page.keyboard.press("u")
-    expect(page).to_have_url(f"{server.address}/console")
+    expect(page).to_have_url(f"{server.address}/console?assignee=nobody")
 
 
 def test_all_keys_are_shown_and_letters_in_a_field_are_letters(desk: Watched, server: Server) -> None:
@@ -258,7 +113,7 @@ def test_all_keys_are_shown_and_letters_in_a_field_are_letters(desk: Watched, se
 def test_an_incident_is_worked_with_forms(desk: Watched, server: Server) -> None:
     number = server.ring("Worked with forms", service="Forms")
     page = desk.page(f"/console/tickets/{number}")
-    page.keyboard.press("a")
+    page.keyboard.press("y")
     expect(page.locator(".standing .state")).to_have_text("in progress")
     page.get_by_label("Comment", exact=True).fill("The upstream has no route.\nSince 02:00.")
     page.get_by_label("Public: the requester too").check()
@@ -325,7 +180,7 @@ def test_a_reply_of_the_rulebook_is_put_in_where_one_writes(desk: Watched, serve
 def test_the_slider_goes_back_in_time_and_forward_again(desk: Watched, server: Server) -> None:
     number = server.ring("Replayed", service="Slider")
     page = desk.page(f"/console/tickets/{number}")
-    page.keyboard.press("a")
+    page.keyboard.press("y")
     expect(page.locator(".line")).to_contain_text("Acknowledged by Nora Berg")
     live(page)
     slider = page.get_by_label("Replay: go to an event")
@@ -433,7 +288,7 @@ def test_the_measures_are_drawn_and_their_marks_open_tickets(desk: Watched, serv
     httpx2.post(f"{server.address}/api/v1/incidents/{number}/acknowledge", json={}, headers=headers)
     server.runner.wait_for(server.house.ledger.last_position, 10)
     page = desk.page("/console/measures?service=Measures")
-    expect(page.get_by_role("img", name="Time to acknowledge, by day")).to_be_visible()
+    expect(page.get_by_role("group", name="Time to acknowledge, by day")).to_be_visible()
     page.locator(".chart circle.dot").first.click()
     expect(page.locator("[data-rows]")).to_contain_text(number)
     page.go_back()
