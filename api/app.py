@@ -12,12 +12,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, finding, hooks, organisation_routes, outbox, problem, records, reports, watch
+from api import console, finding, hooks, organisation_routes, outbox, portal, problem, records, reports, watch
 from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
 from api.notices.sender import Channels, Sender
+from api.portal.frame import Limits
 from api.scheduler import Scheduler
 from engine.clock import rfc3339
 from projections.runner import Runner
@@ -65,11 +66,13 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], [sender.run] if schedule else []
     app.state.streams, app.state.bodies = watch.Streams(), Bodies()
+    app.state.address = address or house.settings.address
+    app.state.portal_limits = Limits(house.clock, house.settings.portal_networks)
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, finding, reports, outbox, organisation_routes, watch, console):
+    for module in (hooks, records, finding, reports, outbox, organisation_routes, watch, console, portal):
         app.include_router(module.router)
     console.mount_static(app)
 
@@ -96,7 +99,8 @@ class Guarded:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                stricter = {name.lower() for name, _value in message["headers"]}  # a page's own word is the last
+                message["headers"] = [*message["headers"], *(pair for pair in headers if pair[0] not in stricter)]
             await send(message)
 
         await self._app(scope, receive, guarded)

@@ -227,6 +227,12 @@ class TicketLinked(Event, frozen=True):
     by_hand: bool = True
 
 
+class TicketLinkRenewed(Event, frozen=True):
+    """The requester's private link is another one from here on; the one before is void."""
+
+    TOPIC: ClassVar[str] = "ticket.link_renewed.v1"
+
+
 LONGEST_NAME: Final = 200
 
 
@@ -344,6 +350,7 @@ class Ticket(Aggregate):
         "close": frozenset({Meaning.RESOLVED}),
         "cancel": OPEN,
         "link": frozenset(Meaning),
+        "renew-link": frozenset(Meaning),
     }
 
     def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
@@ -365,6 +372,8 @@ class Ticket(Aggregate):
         self.touched = False
         self.before_hold = ""
         self.links: tuple[tuple[UUID, str], ...] = ()
+        # How often the requester's private link was renewed: only the latest is good.
+        self.link_generation = 0
         # (the tool that it came from, its number there)
         self.imported: tuple[str, str] | None = None
 
@@ -382,6 +391,8 @@ class Ticket(Aggregate):
 
     def refusal(self, command: str) -> str:
         """Why `command` makes no sense although the meaning allows it; empty if it does."""
+        if command == "renew-link" and self.requester is None:
+            return "it has no requester"
         return "it is acknowledged already" if command == "acknowledge" and self.acknowledged else ""
 
     def guard(self, command: str) -> None:
@@ -488,6 +499,11 @@ class Ticket(Aggregate):
             raise InvalidInput("to", f"a ticket that is not linked as {relation.value.replace('_', ' ')} already")
         return self.record(TicketLinked(to=to, relation=relation, by_hand=by_hand))
 
+    def renew_link(self) -> Fact:
+        """Make the requester's private link void; a new one is good from here on."""
+        self.guard("renew-link")
+        return self.record(TicketLinkRenewed())
+
     # -- what each fact means for the state ---------------------------------------------------------------------
 
     def _take_over(self, event: ImportedTicket) -> None:
@@ -566,6 +582,10 @@ class Ticket(Aggregate):
     @applies(TicketCancelled)
     def _cancelled(self, _: TicketCancelled) -> None:
         self.state_name = "cancelled"
+
+    @applies(TicketLinkRenewed)
+    def _link_renewed(self, _: TicketLinkRenewed) -> None:
+        self.link_generation += 1
 
     @applies(TicketLinked)
     def _linked(self, event: TicketLinked) -> None:

@@ -22,7 +22,7 @@ _CLAIMS: Final = (
     "opened_at", "resolved_at", "fulfilled_at", "recovered_at", "ended_at", "started_at", "received_at", "occurred_at",
     "lease_until", "at", "said_at",
 )
-_ACTORS: Final = {"user": "person", "source": "source", "token": "token", "timer": "timer", "tocsin": "policy"}
+_ACTORS: Final = {"user": "person", "portal": "visitor", "source": "source", "token": "token", "timer": "timer", "tocsin": "policy"}
 _PERSONAL: Final = ("by", "author", "assignee", "requester", "subject")
 
 
@@ -30,7 +30,7 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a history.
 
     Attributes:
-        actor: a name to show; `actor_kind` is person, source, token, timer or policy.
+        actor: a name to show; `actor_kind` is person, visitor (of the portal, not signed in), source, token, timer or policy.
         data: the event's fields, instants as RFC 3339.
         cause: the event that led to it, as `STREAM:VERSION`; None: came from outside.
         stream, version: which event this is; another one names it as its cause.
@@ -188,6 +188,8 @@ def _actor(fact: Fact, telling: Telling) -> tuple[str, str | None, str]:
         return kind, rest, telling.names.person(person)
     if kind in ("policy", "timer"):
         return kind, None, "Tocsin"
+    if kind == "visitor":
+        return kind, None, telling.translate("a visitor of the portal")
     return kind, rest or None, rest or fact.actor
 
 

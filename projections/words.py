@@ -55,6 +55,7 @@ from engine.ticket import (
     TicketEscalated,
     TicketHeld,
     TicketLinked,
+    TicketLinkRenewed,
     TicketPrioritySet,
     TicketReopened,
     TicketReported,
@@ -318,6 +319,11 @@ def _linked(event: TicketLinked, fact: Fact, telling: Telling) -> str:
     return words[event.relation.value][0 if mine else 1].format(ticket=other)
 
 
+def _link_renewed(_event: TicketLinkRenewed, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The requester’s private link was renewed; the one before is void")
+
+
 def _episode_opened(event: AlertEpisodeOpened, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     return _("{alert} fires ({severity}): {title}").format(
@@ -516,6 +522,7 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketTriaged: _triaged,
     TicketCategorised: _categorised,
     TicketLinked: _linked,
+    TicketLinkRenewed: _link_renewed,
     AlertEpisodeOpened: _episode_opened,
     AlertEpisodeEnded: _episode_ended,
     AlertEpisodeMissed: _episode_missed,

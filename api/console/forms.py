@@ -62,14 +62,14 @@ async def read_form(request: Request) -> dict[str, str]:
 
 def check_form(request: Request, principal: Principal, form: Mapping[str, str]) -> None:
     """Raises: NotAllowed: the form was not made by a page of this session."""
-    _check_origin(request)
+    check_origin(request)
     if not principal.csrf or not _same(unmasked(form.get(TOKEN_FIELD, "")), principal.csrf):
         raise NotAllowed(_("this form is not of your present session; go back, load the page again and send it once more"))
 
 
 def check_anonymous(request: Request, form: Mapping[str, str]) -> bool:
     """Whether a form of nobody comes from a page of ours."""
-    _check_origin(request)
+    check_origin(request)
     cookie = request.cookies.get(FORM_COOKIE, "")
     return bool(cookie) and _same(unmasked(form.get(TOKEN_FIELD, "")), cookie)
 
@@ -78,8 +78,12 @@ def _same(left: str, right: str) -> bool:
     return hmac.compare_digest(left.encode(), right.encode())
 
 
-def _check_origin(request: Request) -> None:
-    """A browser says where a form comes from; ours come from here."""
+def check_origin(request: Request) -> None:
+    """A browser says where a form comes from; ours come from here.
+
+    Raises:
+        NotAllowed: from another site.
+    """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         if site not in ("same-origin", "none"):
@@ -91,7 +95,7 @@ def _check_origin(request: Request) -> None:
 
 
 def local_path(text: str | None, otherwise: str) -> str:
-    """A place within the console to go on to; never another site's."""
-    if text and text.startswith("/console") and "\\" not in text and text.isprintable() and "//" not in text.partition("?")[0]:
+    """A place within the console or the portal to go on to; never another site's."""
+    if text and text.startswith(("/console", "/portal")) and "\\" not in text and text.isprintable() and "//" not in text.partition("?")[0]:
         return text
     return otherwise

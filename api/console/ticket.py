@@ -146,6 +146,7 @@ def _events(reader: Reader, number: str) -> tuple[list[HistoryItem], bool]:
 def legal_commands(row: TicketRow, principal: Principal) -> frozenset[str]:
     """What the ticket's state allows, by the engine's own guards."""
     record = KINDS[row.kind](row.id)
+    record.requester = row.requester_id
     record.state_name, record.acknowledged, record.level = row.state, row.acknowledged_at is not None, row.level
     if isinstance(record, ServiceRequest):
         record.approved = bool(row.approved)
@@ -160,9 +161,10 @@ def legal_commands(row: TicketRow, principal: Principal) -> frozenset[str]:
 def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
     said = words.shown_lines(item.text) if item.text is not None else Markup("")
     if item.text is not None:
-        title = Markup("<b>{}</b> {}").format(
-            words.shown(item.author or item.actor), _("wrote to the requester") if item.visibility == "public" else _("wrote to the team"),
-        )
+        of_requester = row.requester_id is not None and item.data.get("author") == str(row.requester_id)
+        writer = (row.requester or item.actor) if of_requester else (item.author or item.actor)
+        done = _("wrote, as the requester") if of_requester else _("wrote to the requester") if item.visibility == "public" else _("wrote to the team")
+        title = Markup("<b>{}</b> {}").format(words.shown(writer), done)
         by_whom = Markup("{}").format(_("imported")) if item.type == TicketCommentImported.TOPIC else Markup("")
     else:
         first, colon, rest = item.summary.partition(": ")
@@ -181,6 +183,8 @@ def _actor(item: HistoryItem) -> Markup:
             return words.shown(item.actor)
         case "source":
             return Markup("{} {}").format(_("source"), words.shown(item.actor))
+        case "visitor":
+            return Markup("{}").format(_("by the portal, not signed in"))
         case "token":
             return Markup("{}").format(_("a program, by token"))
         case "timer":

@@ -48,6 +48,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "close": lambda ticket: ticket.close(),
     "cancel": lambda ticket: ticket.cancel(reason="a drill"),
     "link": lambda ticket: ticket.link(to=uuid4(), relation=Relation.RELATED),
+    "renew-link": lambda ticket: ticket.renew_link(),
 }
 OF_INCIDENTS: Final[Mapping[str, Command]] = {
     **COMMANDS,
@@ -142,7 +143,7 @@ class TicketLife(RuleBasedStateMachine):
     @invariant()
     def the_end_is_the_end(self) -> None:
         if self.ticket.meaning in (Meaning.CLOSED, Meaning.CANCELLED):
-            assert self.ticket.legal_commands() == ("link",)
+            assert self.ticket.legal_commands() == (("link", "renew-link") if self.ticket.requester else ("link",))
 
     @invariant()
     def it_has_a_time_of_resolution_exactly_while_it_is_done(self) -> None:
