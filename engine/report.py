@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from engine.attachment import SealedFile, attach_file
 from engine.incident import Incident
 from engine.ledger import Work
 from engine.priority import Level
 from engine.request import ServiceRequest
-from engine.ticket import Ticket, TicketReported
+from engine.ticket import Ticket, TicketReported, Visibility
 from engine.triage import Triage, answer, apply_to, decide, record_of_report, rulebook_in, with_service
 
 
@@ -23,6 +24,8 @@ class Report:
         told: what a form had shown and asked beside the text; None: there was no form.
         link: where the requester follows the ticket, for the answer.
         language: of the answer.
+        files: that came with it; the requester sees them.
+        by: who attached them, where it is not the requester.
     """
 
     title: str
@@ -40,6 +43,8 @@ class Report:
     told: TicketReported | None = None
     link: str = ""
     language: str = "en"
+    files: tuple[SealedFile, ...] = ()
+    by: UUID | None = None
 
 
 def open_incident(work: Work, report: Report) -> Incident:
@@ -99,6 +104,9 @@ def _follow(work: Work, ticket: Ticket, report: Report, triage: Triage) -> None:
     work.adopt(ticket)
     if report.told is not None:
         ticket.record(report.told)
+    # Before the rulebook has its say: it may close the ticket at once.
+    for file in report.files:
+        attach_file(work, ticket, file, visibility=Visibility.PUBLIC, by=report.by or report.requester)
     if report.category:
         ticket.categorise(category=report.category)
     apply_to(work, ticket, triage)

@@ -473,7 +473,7 @@ def test_an_illegal_transition_names_what_is_possible_and_keeps_what_was_typed(d
     desk.send(number, "resolve", code="solved", solution="done")
     answer = desk.send(number, "hold", reason="a long story")
     assert answer.status_code == 409
-    assert "Possible now: Comment, Reopen, Close, Link" in words(answer.text)
+    assert "Possible now: Comment, Attach a file, Reopen, Close, Link" in words(answer.text)
     assert "a long story" in answer.text
 
 
