@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, finding, hooks, organisation_routes, outbox, problem, records, reports, watch
+from api import console, file_routes, finding, hooks, organisation_routes, outbox, problem, records, reports, watch
 from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
@@ -69,7 +69,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, finding, reports, outbox, organisation_routes, watch, console):
+    for module in (hooks, records, file_routes, finding, reports, outbox, organisation_routes, watch, console):
         app.include_router(module.router)
     console.mount_static(app)
 

@@ -31,7 +31,7 @@ from api.console import instants, language, words
 from api.console.forms import masked
 from api.console.language import gettext as _
 from api.door import SESSION_COOKIE, directory_of, house_of
-from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
+from api.problem import RETRY_AFTER_SECONDS, Erased, TooLarge, Unauthenticated, ViewBehind
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, StaleVersion, StoreUnavailable, TocsinError
 from engine.person import Role
@@ -379,6 +379,8 @@ def error_page(request: Request, error: TocsinError) -> Response:
             return _error(request, 409, _("Not possible now"), text)
         case NotAllowed():
             return _error(request, 403, _("Not allowed"), text)
+        case Erased():
+            return _error(request, 410, _("Erased"), text)
         case TooLarge():
             return _error(request, 413, _("Too large"), text)
         case StoreUnavailable() | ViewBehind():

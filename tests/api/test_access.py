@@ -30,6 +30,8 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
     ("POST", "/v2/change/enqueue"): OTHERWISE,
     ("GET", "/api/v1/queue"): READERS,
     ("GET", "/api/v1/tickets/{number}"): PEOPLE,
+    ("GET", "/api/v1/tickets/{number}/files/{file}"): PEOPLE,
+    ("POST", "/api/v1/tickets/{number}/files"): WORKERS,
     ("GET", "/api/v1/tickets/{number}/history"): PEOPLE,
     ("GET", "/api/v1/tickets/{number}/why"): READERS,
     ("GET", "/api/v1/tickets/{number}/similar"): READERS,
@@ -71,7 +73,7 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
 }
 # A live stream would not end; its route is checked by the reader's roles in tests/api/test_watch.py.
 STREAMS = {("GET", "/api/v1/stream")}
-FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000"}
+FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000", "file": "00000000-0000-4000-8000-000000000000"}
 
 
 def routes(client: TestClient) -> Iterator[tuple[str, str]]:
