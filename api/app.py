@@ -12,7 +12,19 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, finding, hooks, organisation_routes, outbox, portal, problem, records, reports, watch
+from api import (
+    console,
+    file_routes,
+    finding,
+    hooks,
+    organisation_routes,
+    outbox,
+    portal,
+    problem,
+    records,
+    reports,
+    watch,
+)
 from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
@@ -72,7 +84,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, finding, reports, outbox, organisation_routes, watch, console, portal):
+    for module in (hooks, records, file_routes, finding, reports, outbox, organisation_routes, watch, console, portal):
         app.include_router(module.router)
     console.mount_static(app)
 
@@ -99,8 +111,10 @@ class Guarded:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                stricter = {name.lower() for name, _value in message["headers"]}  # a page's own word is the last
-                message["headers"] = [*message["headers"], *(pair for pair in headers if pair[0] not in stricter)]
+                # Of two policies of referrers the last holds: a page's own word must be it. Of others both do.
+                own = any(name.lower() == b"referrer-policy" for name, _value in message["headers"])
+                added = [pair for pair in headers if not (own and pair[0] == b"referrer-policy")]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self._app(scope, receive, guarded)

@@ -83,6 +83,7 @@ class Settings(BaseSettings):
         clock: the clock starts there (tests and demos); refused on a store of the real clock.
         public_address: how monitors and people reach this server, for links and for the blocks to paste.
         max_body_bytes: larger bodies are answered 413.
+        max_file_bytes: a larger file on a ticket is answered 413; a form takes five at most.
         secure_cookies: set it where the console is served through TLS.
         smtp: the server that mail is handed to; `smtp_password_file` holds the password instead where that is set.
         mail_from: the sender of mails.
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
     public_address: str | None = None
     max_body_bytes: int = Field(16 * 1024 * 1024, gt=0)
+    max_file_bytes: int = Field(10 * 1024 * 1024, gt=0)
     secure_cookies: bool = False
     smtp: Annotated[SecretStr | None, AfterValidator(_mail_server)] = None
     smtp_password_file: Path | None = None

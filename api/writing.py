@@ -98,10 +98,16 @@ async def execute(
     request: Request,
     principal: Principal,
     decide: Callable[[Work], tuple[int, Aggregate, dict[str, Any]]],
+    *,
+    asked: bytes | None = None,
 ) -> Stored:
-    """Run one write: `decide` gives status, the record that changed and its JSON; once per idempotency key."""
+    """Run one write: `decide` gives status, the record that changed and its JSON; once per idempotency key.
+
+    Args:
+        asked: what was asked, where the body was read already.
+    """
     house = house_of(request)
-    key = IdempotencyKey.of(request, principal, await request.body(), house.vault)
+    key = IdempotencyKey.of(request, principal, await request.body() if asked is None else asked, house.vault)
 
     def run(work: Work) -> Stored:
         if key is not None and (known := key.remembered(work)) is not None:

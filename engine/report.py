@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from engine.attachment import SealedFile, attach_file
 from engine.incident import Incident
 from engine.ledger import Work
 from engine.priority import Level
 from engine.request import ServiceRequest
 from engine.rulebook import Record
-from engine.ticket import Ticket, TicketReported
+from engine.ticket import Ticket, TicketReported, Visibility
 from engine.triage import Triage, answer, apply_to, decide, record_of_report, rulebook_in, with_service
 
 
@@ -27,6 +28,8 @@ class Report:
         called: how the answer calls the requester; empty: by the name that is known.
         proven: whether it is certain who reports it. If not, conditions see nothing of the requester: whoever merely names
             somebody gets nothing by it, and learns nothing of them.
+        files: that came with it; the requester sees them.
+        by: who attached them, where it is not the requester.
     """
 
     title: str
@@ -46,6 +49,8 @@ class Report:
     language: str = "en"
     called: str = ""
     proven: bool = True
+    files: tuple[SealedFile, ...] = ()
+    by: UUID | None = None
 
 
 def open_incident(work: Work, report: Report) -> Incident:
@@ -109,6 +114,9 @@ def _follow(work: Work, ticket: Ticket, report: Report, triage: Triage) -> None:
     work.adopt(ticket)
     if report.told is not None:
         ticket.record(report.told)
+    # Before the rulebook has its say: it may close the ticket at once.
+    for file in report.files:
+        attach_file(work, ticket, file, visibility=Visibility.PUBLIC, by=report.by or report.requester)
     if report.category:
         ticket.categorise(category=report.category)
     apply_to(work, ticket, triage)

@@ -167,6 +167,27 @@ class TicketCommentImported(Event, frozen=True):
     subject: UUID | None = None
 
 
+class TicketFileAttached(Event, frozen=True):
+    """A file was attached; its bytes lie in a table of their own (`engine/attachment.py`).
+
+    Attributes:
+        name: without folders; it belongs to `subject`: the requester if there is one, else who attached it.
+        media_type: what its content was found to be.
+        length: in bytes.
+        digest: names the kept bytes (hexadecimal), and no other file's.
+    """
+
+    TOPIC: ClassVar[str] = "ticket.file_attached.v1"
+    file: UUID
+    name: Annotated[str, Personal("subject")]
+    media_type: str
+    length: int
+    digest: str
+    visibility: Visibility
+    by: UUID | None = None
+    subject: UUID | None = None
+
+
 class TicketEscalated(Event, frozen=True):
     """Handed to a higher support level or to another team."""
 
@@ -341,6 +362,7 @@ class Ticket(Aggregate):
         "acknowledge": frozenset({Meaning.NEW, Meaning.ACTIVE}),
         "assign": OPEN,
         "comment": OPEN | {Meaning.RESOLVED},
+        "attach": OPEN | {Meaning.RESOLVED},
         "escalate": OPEN,
         "hold": frozenset({Meaning.NEW, Meaning.ACTIVE}),
         "resume": frozenset({Meaning.WAITING}),
@@ -422,6 +444,19 @@ class Ticket(Aggregate):
         text = required("text", text, "what to say")
         return self.record(
             TicketCommented(text=text, visibility=visibility, author=author, subject=self.requester or author)
+        )
+
+    def attach(
+        self, *, file: UUID, name: str, media_type: str, length: int, digest: str, visibility: Visibility, by: UUID | None
+    ) -> Fact:
+        """Put a file beside the conversation; `attach_file` in `engine/attachment.py` keeps its bytes too."""
+        self.guard("attach")
+        name = plain_name("name", name, "a file's name")
+        return self.record(
+            TicketFileAttached(
+                file=file, name=name, media_type=media_type, length=length, digest=digest, visibility=visibility, by=by,
+                subject=self.requester or by,
+            )
         )
 
     def import_comment(
@@ -530,6 +565,10 @@ class Ticket(Aggregate):
     @applies(TicketCommented)
     def _commented(self, event: TicketCommented) -> None:
         """Nothing but the version changes; the conversation is a projection."""
+
+    @applies(TicketFileAttached)
+    def _file_attached(self, event: TicketFileAttached) -> None:
+        """Nothing but the version changes."""
 
     @applies(TicketCommentImported)
     def _comment_imported(self, event: TicketCommentImported) -> None:

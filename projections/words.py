@@ -53,6 +53,7 @@ from engine.ticket import (
     TicketCommented,
     TicketCommentImported,
     TicketEscalated,
+    TicketFileAttached,
     TicketHeld,
     TicketLinked,
     TicketLinkRenewed,
@@ -230,6 +231,27 @@ def _comment_imported(event: TicketCommentImported, _fact: Fact, telling: Tellin
         words = _("Public comment of {person}, imported") if public else _("Internal note of {person}, imported")
         return words.format(person=who)
     return _("Public comment, imported") if public else _("Internal note, imported")
+
+
+def _file_attached(event: TicketFileAttached, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    size = size_of(event.length, _)
+    if event.visibility is Visibility.PUBLIC:
+        return _("File attached: {name}, {size}").format(name=event.name, size=size)
+    return _("File attached for the team: {name}, {size}").format(name=event.name, size=size)
+
+
+def size_of(length: int, _: Translate) -> str:
+    """A number of bytes as people say it; a KB has 1,024."""
+    if length < 1_024:
+        return _("{count} bytes").format(count=length)
+    if length < 1_024 * 1_024:
+        return _("{count} KB").format(count=_short(length / 1_024))
+    return _("{count} MB").format(count=_short(length / 1_024 / 1_024))
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 
 def _reported(event: TicketReported, _fact: Fact, telling: Telling) -> str:
@@ -511,6 +533,7 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketAcknowledged: _acknowledged,
     TicketAssigned: _assigned,
     TicketCommented: _commented,
+    TicketFileAttached: _file_attached,
     TicketEscalated: _escalated,
     TicketHeld: _held,
     TicketResumed: _resumed,

@@ -16,6 +16,7 @@ from api.console import (
     connect,
     deliveries,
     event_log,
+    files,
     measures,
     notices,
     organisation,
@@ -35,7 +36,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
-    organisation, connect,
+    organisation, connect, files,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

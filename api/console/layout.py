@@ -31,7 +31,7 @@ from api.console import instants, language, words
 from api.console.forms import masked
 from api.console.language import gettext as _
 from api.door import SESSION_COOKIE, directory_of, house_of
-from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
+from api.problem import RETRY_AFTER_SECONDS, Erased, TooLarge, Unauthenticated, ViewBehind
 from api.settings import Portal
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, StaleVersion, StoreUnavailable, TocsinError
@@ -405,6 +405,8 @@ def explain(request: Request, error: TocsinError) -> Explained:
             return Explained(409, _("Not possible now"), text)
         case NotAllowed():
             return Explained(403, _("Not allowed"), text)
+        case Erased():
+            return Explained(410, _("Erased"), text)
         case TooLarge():
             return Explained(413, _("Too large"), text)
         case StoreUnavailable() | ViewBehind():

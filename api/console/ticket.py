@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from api.access import Principal
+from api.attaching import ACCEPTED
 from api.commands import KINDS
 from api.console import instants, words
 from api.console.language import gettext as _
@@ -30,6 +31,7 @@ from projections.queue_page import ticket
 from projections.search_page import similar
 from projections.ticket_row import TicketRow
 from projections.views import Reader
+from projections.words import size_of
 
 if TYPE_CHECKING:
     from api.console.act import Obstacle
@@ -60,6 +62,7 @@ class Line:
     raw: str
     why_href: str
     claimed: datetime | None
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         complete=complete, alerts=members, changes=[(change, _before(change.occurred_at, row.opened_at)) for change in changed[:MOST_CHANGES]],
         legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
-        codes=RESOLUTION_CODES, relations=LINKABLE, alike=alike, lasted=_lasted(row, around),
+        codes=RESOLUTION_CODES, relations=LINKABLE, file_kinds=ACCEPTED, alike=alike, lasted=_lasted(row, around),
         left=time_left(row, around.moment.instant or around.now),
     )
 
@@ -166,6 +169,9 @@ def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
         done = _("wrote, as the requester") if of_requester else _("wrote to the requester") if item.visibility == "public" else _("wrote to the team")
         title = Markup("<b>{}</b> {}").format(words.shown(writer), done)
         by_whom = Markup("{}").format(_("imported")) if item.type == TicketCommentImported.TOPIC else Markup("")
+    elif item.file is not None:
+        words_of = _("attached a file, for the requester too") if item.visibility == "public" else _("attached a file, for the team")
+        title, by_whom = Markup("<b>{}</b> {}").format(words.shown(item.actor), words_of), Markup("")
     else:
         first, colon, rest = item.summary.partition(": ")
         title = Markup("<b>{}</b>{}").format(words.shown(first), Markup(": {}").format(words.shown(rest)) if colon else "")
@@ -174,6 +180,7 @@ def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
     return Line(
         item=item, title=title, said=said, by_whom=by_whom, raw=raw_json(item), claimed=claimed,
         why_href=around.carry(f"/console/why/{row.number}?event={item.stream}:{item.version}"),
+        size=size_of(item.file.length, _) if item.file else "",
     )
 
 

@@ -28,11 +28,13 @@ from engine.ticket import (
     TicketClosed,
     TicketCommented,
     TicketCommentImported,
+    TicketFileAttached,
     TicketHeld,
     TicketReopened,
     TicketResumed,
     Visibility,
 )
+from projections.words import size_of
 
 STATES: Final = {
     "new": mark("We have it. Nobody has taken it up yet."),
@@ -57,6 +59,7 @@ class Step:
         title: a few words.
         text: what was said with it; empty: nothing.
         by: `you`, `us`, `automatic`, or empty for a fact.
+        file: that was attached, and `size` in words; the text is its name.
         key: the state of affairs is another one afterwards.
     """
 
@@ -65,6 +68,8 @@ class Step:
     text: str = ""
     by: str = ""
     key: bool = False
+    file: UUID | None = None
+    size: str = ""
 
 
 def course(facts: Sequence[Fact], requester: UUID) -> list[Step]:
@@ -116,6 +121,8 @@ def _step(fact: Fact, requester: UUID) -> Step | None:
             return Step(event.opened_at, _("Opened"), key=True)
         case TicketCommented() | TicketCommentImported():
             return _said(fact, requester)
+        case TicketFileAttached():
+            return _attached(event, at, requester)
         case TicketAcknowledged():
             return Step(at, _("Somebody has taken it up"))
         case RequestApproved():
@@ -151,6 +158,13 @@ def _said(fact: Fact, requester: UUID) -> Step | None:
     if isinstance(event, TicketCommented) and event.template:
         return Step(at, _("Automatic answer"), event.text, "automatic")
     return Step(at, _("Answer"), event.text, "us")
+
+
+def _attached(event: TicketFileAttached, at: datetime, requester: UUID) -> Step | None:
+    if event.visibility is not Visibility.PUBLIC:
+        return None
+    title = _("You attached a file") if event.by == requester else _("A file from us")
+    return Step(at, title, event.name, file=event.file, size=size_of(event.length, _))
 
 
 def next_steps(ticket: Incident | ServiceRequest) -> str:

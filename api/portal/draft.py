@@ -50,11 +50,6 @@ class Draft:
     def trapped(self) -> bool:
         return bool(self.trap)
 
-    def content(self) -> bytes:
-        """What makes it the same report when it is sent again."""
-        parts = (self.kind, self.title, self.description, self.service, *self.answers, self.name, self.email)
-        return "\0".join(parts).encode("utf-8", "replace")
-
 
 def read_draft(form: Mapping[str, str], *, services: Collection[str], stranger: bool) -> Draft:
     """The form that was sent, with its faults."""

@@ -5,7 +5,7 @@ They reach it signed in, or by its private link; with anything else it is not th
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 from uuid import UUID
@@ -13,23 +13,27 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from api.attaching import ACCEPTED, PostedForm, read_posted
 from api.commands import KINDS
 from api.console.act import reached
-from api.console.forms import check_form, check_origin, read_form
+from api.console.forms import check_form, check_origin
 from api.console.language import gettext as _
 from api.console.language import language
 from api.console.layout import go_to
 from api.door import house_of
+from api.file_routes import given_out
 from api.portal import course
 from api.portal.draft import LONGEST_DESCRIPTION
 from api.portal.form_token import new_token, read_token, signed
 from api.portal.frame import PRIVATE, START, VISITOR, PortalRoute, TooOften, Visit, limits_of, shown, visiting
 from api.portal.limit import GENEROUS, GUESSES
 from api.portal.private_link import opens, secret_of
-from api.portal.reporting import CHANNEL, plain_link, sent_address, take_report
+from api.portal.reporting import CHANNEL, UNSAID, fault_of_files, plain_link, sent_address, take_report
+from api.problem import TooLarge
 from api.records import found
 from api.writing import IdempotencyKey, Stored
 from engine.aggregate import replay
+from engine.attachment import SealedFile, attach_file
 from engine.errors import IllegalTransition, InvalidInput, NotFound
 from engine.event import Fact
 from engine.incident import Incident
@@ -150,41 +154,62 @@ async def answer(number: str, secret: str, visit: Visiting) -> Response:
     return _answer(await followed(visit, number, secret))
 
 
+@router.get(f"{START}/t/{{number}}/files/{{file}}")
+async def own_file(number: str, file: UUID, visit: Visiting) -> Response:
+    return await _file(await followed(visit, number), file)
+
+
+@router.get(f"{START}/t/{{number}}/{{secret}}/files/{{file}}")
+async def get_file(number: str, secret: str, file: UUID, visit: Visiting) -> Response:
+    """A public file of the ticket, for saving."""
+    return await _file(await followed(visit, number, secret), file)
+
+
+async def _file(here: Followed, file: UUID) -> Response:
+    response = await given_out(here.visit.request, here.row, file, public_only=True)
+    response.headers.update(PRIVATE)
+    return response
+
+
 # -- saying something ------------------------------------------------------------------------------------------------
 
 
 @router.post(f"{START}/t/{{number}}")
 async def say_own(request: Request, number: str, visit: Visiting) -> Response:
-    form = await read_form(request)
     if visit.principal is None:
         raise NotFound("ticket", number)
-    check_form(request, visit.principal, form)
-    return await _say(await followed(visit, number), form)
+    posted = await read_posted(request)
+    check_form(request, visit.principal, posted.fields)
+    return await _say(await followed(visit, number), posted)
 
 
 @router.post(f"{START}/t/{{number}}/{{secret}}")
 async def say(request: Request, number: str, secret: str, visit: Visiting) -> Response:
-    form = await read_form(request)
     check_origin(request)
-    return await _say(await followed(visit, number, secret), form)
+    here = await followed(visit, number, secret)
+    return await _say(here, await read_posted(request))
 
 
-async def _say(here: Followed, form: Mapping[str, str]) -> Response:
-    """A comment, or that it is not solved: each once for its form."""
-    visit, house = here.visit, house_of(here.visit.request)
+async def _say(here: Followed, posted: PostedForm) -> Response:
+    """A comment with or without files, or that it is not solved: each once for its form."""
+    visit, house, form = here.visit, house_of(here.visit.request), posted.fields
     what, text = form.get("do", ""), form.get("text", "").replace("\r\n", "\n").strip()
     if what not in (SAY, UNSOLVED):
         raise InvalidInput("do", f"{SAY} or {UNSOLVED}")
     token = read_token(form.get("form", ""), _purpose(what, here), house.vault, visit.now)
     if token is None:
         return _page(here, what, text, _("The form had lain open for too long. What you typed is still here: please send it again."), 422)
-    if not text or len(text) > LONGEST_DESCRIPTION:
+    try:
+        files = await posted.sealed(house.vault)
+    except (InvalidInput, TooLarge) as error:
+        return _page(here, what, text, fault_of_files(error), 422)
+    if not (text or (files and what == SAY)) or len(text) > LONGEST_DESCRIPTION:
         return _page(here, what, text, _("Write something, of at most %s characters.") % f"{LONGEST_DESCRIPTION:,}", 422)
-    key = IdempotencyKey(f"{VISITOR}:{here.ticket.id}", what, token.form, house.vault.digest(text.encode("utf-8", "replace")))
+    key = IdempotencyKey(f"{VISITOR}:{here.ticket.id}", what, token.form, house.vault.digest(posted.digest(without=UNSAID)))
     try:
         if what == UNSOLVED and here.ticket.meaning is Meaning.CLOSED:
             return go_to(await _again(here, text, replace(key, route="again")))
-        await _record(here, what, text, key)
+        await _record(here, what, text, files, key)
     except TooOften as error:
         return _page(here, what, text, str(error), 429, error.headers)
     except IllegalTransition:
@@ -196,7 +221,7 @@ async def _say(here: Followed, form: Mapping[str, str]) -> Response:
     return go_to(f"{here.address}#course")
 
 
-async def _record(here: Followed, what: str, text: str, key: IdempotencyKey) -> None:
+async def _record(here: Followed, what: str, text: str, files: Sequence[SealedFile], key: IdempotencyKey) -> None:
     visit, house = here.visit, house_of(here.visit.request)
     limiter = limits_of(visit.request).limiter
     counted = f"say:{visit.counted_as()[0]}"
@@ -208,10 +233,12 @@ async def _record(here: Followed, what: str, text: str, key: IdempotencyKey) -> 
         if wait:
             raise TooOften(wait)
         ticket: Ticket = work.load(KINDS[here.row.kind], here.ticket.id)
-        if what == SAY:
-            ticket.comment(text=text, visibility=Visibility.PUBLIC, author=here.requester)
-        else:
+        if what == UNSOLVED:
             ticket.reopen(reason=text)
+        elif text:
+            ticket.comment(text=text, visibility=Visibility.PUBLIC, author=here.requester)
+        for file in files:
+            attach_file(work, ticket, file, visibility=Visibility.PUBLIC, by=here.requester)
         position = work.stamp()
         key.remember(work, Stored(303, b"", {}))
         return position
@@ -259,7 +286,7 @@ def _page(
         standing=_(course.STATES[ticket.state_name]), steps=course.course(here.facts, here.requester), written=course.written(here.facts),
         waiting=course.waiting_for(here.facts) if ticket.meaning is Meaning.WAITING else "",
         solution=course.solution(here.facts) if done or ticket.state_name == "declined" else "",
-        may_say="comment" in ticket.legal_commands(), may_doubt=done, closed=ticket.meaning is Meaning.CLOSED,
+        may_say="comment" in ticket.legal_commands(), may_doubt=done, closed=ticket.meaning is Meaning.CLOSED, file_kinds=ACCEPTED,
         forms={each: _form(each, here) for each in (SAY, UNSOLVED)}, what=what, typed=typed, fault=fault, longest=LONGEST_DESCRIPTION,
     )
 

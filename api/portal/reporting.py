@@ -14,9 +14,10 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from api.attaching import ACCEPTED, FILES, MOST_FILES, read_posted
 from api.commands import KINDS as KINDS_OF
 from api.console.act import reached
-from api.console.forms import check_form, check_origin, read_form
+from api.console.forms import TOKEN_FIELD, check_form, check_origin
 from api.console.language import gettext as _
 from api.console.language import language
 from api.console.layout import go_to
@@ -27,6 +28,7 @@ from api.portal.draft import KINDS, LONGEST_DESCRIPTION, QUESTIONS, TRAP, Draft,
 from api.portal.form_token import FormToken, new_token, read_token, signed
 from api.portal.frame import START, PortalRoute, TooOften, Visit, limits_of, shown, visiting
 from api.portal.private_link import secret_of
+from api.problem import TooLarge
 from api.reading import read
 from api.writing import IdempotencyKey, Stored
 from engine.errors import InvalidInput, NotAllowed
@@ -47,6 +49,8 @@ CHANNEL: Final = "portal"
 ANSWERED: Final = "answered_by_document"
 LONGEST_PAGE: Final = 200
 MOST_SERVICES: Final = 500
+# What a form carries besides what is reported.
+UNSAID: Final = (TOKEN_FIELD, "form", "send")
 # A report that is sent again is recognised by its form.
 ROUTE: Final = f"POST {PAGE}"
 
@@ -72,17 +76,22 @@ async def form_page(request: Request, visit: Visiting) -> Response:
 async def send(request: Request, visit: Visiting) -> Response:
     """Take a report, unless something is wrong with it, or something may help that was not shown yet."""
     house = house_of(request)
-    form = await read_form(request)
     check_origin(request)
+    posted = await read_posted(request)
+    form = posted.fields
     draft = read_draft(form, services=await _services(request), stranger=visit.principal is None)
     token = read_token(form.get("form", ""), PURPOSE, house.vault, visit.now)
     if token is None or not _of_this_session(visit, form):
         fault = _("The form had lain open for too long. What you typed is still here: please send it again.")
-        return await _page(visit, new_token(PURPOSE, visit.now), draft, fault=fault, status=422)
+        return await _page(visit, new_token(PURPOSE, visit.now), draft, fault=fault, status=422, again=posted.has_files)
+    try:
+        files = await posted.sealed(house.vault)
+    except (InvalidInput, TooLarge) as error:
+        files, draft = (), replace(draft, faults={**draft.faults, FILES: fault_of_files(error)})
     if draft.faults:
         if draft.trapped:
             REPORTS.labels("refused").inc()
-        return await _page(visit, token, draft, status=422)
+        return await _page(visit, token, draft, status=422, again=posted.has_files)
     document = form.get("document", "")
     if document and document not in (name for name, _title in token.documents):
         raise InvalidInput("document", _("one that was offered"))
@@ -93,18 +102,24 @@ async def send(request: Request, visit: Visiting) -> Response:
             await read(request, lambda reader, _at: helping.disturbance(reader, draft.service, visit.now)) if draft.service else (),
         )
         if found:
-            return await _page(visit, helping.offering(token, found), draft, found=found)
-    key = IdempotencyKey(visit.actor, ROUTE, token.form, house.vault.digest(draft.content() + document.encode()))
+            return await _page(visit, helping.offering(token, found), draft, found=found, again=bool(files))
+    key = IdempotencyKey(visit.actor, ROUTE, token.form, house.vault.digest(posted.digest(without=UNSAID)))
+    report = replace(report, files=files)
     try:
         sent = await take_report(visit, draft.kind, report, key, draft.email)
     except TooOften as error:
-        return await _page(visit, token, draft, fault=str(error), status=429, headers=error.headers)
+        return await _page(visit, token, draft, fault=str(error), status=429, headers=error.headers, again=bool(files))
     except InvalidInput as error:
         if error.field != IdempotencyKey.FIELD:
             raise
         fault = _("This form was sent already, and what stands here now differs. Send it once more to report it as something new.")
-        return await _page(visit, _another(token, visit), draft, fault=fault, status=422)
+        return await _page(visit, _another(token, visit), draft, fault=fault, status=422, again=bool(files))
     return go_to(sent_address(visit, sent))
+
+
+def fault_of_files(error: InvalidInput | TooLarge) -> str:
+    """What is wrong with a file that was sent."""
+    return f"{_('Expected')} {error.expected}." if isinstance(error, InvalidInput) else str(error)
 
 
 def _of_this_session(visit: Visit, form: Mapping[str, str]) -> bool:
@@ -237,12 +252,13 @@ def _opened_from(request: Request) -> str:
 
 async def _page(
     visit: Visit, token: FormToken, draft: Draft, *, fault: str = "", found: helping.Help | None = None, status: int = 200,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None, again: bool = False,
 ) -> Response:
+    """The form; `again`: files came with it, which a browser does not keep."""
     services = await _services(visit.request)
     # After a fault the help that was shown stays.
     return shown(
         visit, "new.html", status=status, headers=headers, draft=draft, form=signed(token, house_of(visit.request).vault), fault=fault,
         found=found, offered=token.documents if found is None else (), told=token.told if found is None else (), services=services,
-        questions=QUESTIONS, trap=TRAP, longest=LONGEST_DESCRIPTION,
+        questions=QUESTIONS, trap=TRAP, longest=LONGEST_DESCRIPTION, file_kinds=ACCEPTED, most_files=MOST_FILES, again=again,
     )

@@ -16,13 +16,14 @@ from api.door import SESSION_COOKIE
 from api.house import open_house
 from api.portal.limit import GENEROUS, GUESSES, STRANGERS, Limiter, Neighbourhood
 from api.settings import BadSettings, load_settings
+from engine.attachment import attach_file, seal_file
 from engine.clock import SimulatedClock
 from engine.incident import Incident
 from engine.ledger import Unit
 from engine.person import Person, PersonRegistered
 from engine.priority import Priority
 from engine.service import Service, ServiceRegistered, service_id
-from engine.ticket import Relation, TicketCommented, TicketReported, Visibility
+from engine.ticket import Relation, TicketCommented, TicketFileAttached, TicketReported, Visibility
 from projections.queue_page import ticket as row_of
 from projections.runner import Runner
 
@@ -76,7 +77,7 @@ class Portal:
 
     def report(self, client: TestClient | None = None, **fields: str) -> str:
         """Send a report; the address of its answer."""
-        answer = self.send(client=client, **fields)
+        answer = self.send(None, client, **fields)
         assert answer.status_code == 303, answer.text
         self.caught_up()
         return answer.headers["location"]
@@ -248,7 +249,7 @@ def test_what_was_wrong_is_named_and_what_was_typed_is_kept(portal: Portal) -> N
 
 @pytest.mark.parametrize(("field", "length"), [("title", 301), ("description", 20_001), ("name", 201), ("email", 300)])
 def test_nothing_is_longer_than_its_field(portal: Portal, field: str, length: int) -> None:
-    answer = portal.send(**{field: "x" * length})
+    answer = portal.send(None, None, **{field: "x" * length})
     assert answer.status_code == 422
     assert f'id="{field}-fault"' in answer.text
 
@@ -563,7 +564,7 @@ def test_what_is_closed_stays_so_and_a_new_ticket_follows_it_once(portal: Portal
     portal.act("INC-1", "close")
     page = portal.client.get(address)
     assert "a new ticket will follow it" in page.text
-    assert 'name="text" required rows="4"' not in page.text
+    assert 'name="text" rows="4"' not in page.text
     form = unsolved(page)
     answers = [portal.client.post(address, data={**form, "text": "E7 again"}, follow_redirects=False) for _click in range(2)]
     assert answers[0].headers["location"] == answers[1].headers["location"]
@@ -626,6 +627,66 @@ def test_the_secret_is_in_no_event_no_answer_of_the_interface_and_no_log(portal:
     assert not any(secret in text for text in told)
     for file in (portal.house.settings.data).iterdir():
         assert secret.encode() not in file.read_bytes(), file.name
+
+
+# -- files -----------------------------------------------------------------------------------------------------------------
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
+
+
+def test_files_come_with_a_report_and_with_words_and_are_given_out_again(portal: Portal) -> None:
+    form = portal.form()
+    sent = [
+        portal.client.post(
+            "/portal/new", data={**FILLED, **form}, files=[("files", ("screen.png", PNG, "image/png"))], follow_redirects=False
+        )
+        for _click in range(2)
+    ]
+    assert sent[0].headers["location"] == sent[1].headers["location"]
+    address = sent[0].headers["location"].replace("/sent/", "/t/")
+    portal.client.post(address, data={**hidden(portal.client.get(address)), "text": ""}, files={"files": ("more.txt", b"E7 E8")})
+    page = portal.client.get(address)
+    assert "You attached a file" in page.text
+    first, second = (path for path in re.findall(r'<p class="attached"><a href="([^"]*)"', page.text))
+    given = portal.client.get(second)
+    assert given.content == PNG
+    assert given.headers["content-disposition"].startswith("attachment; filename=\"screen.png\"")
+    assert given.headers.get_list("referrer-policy") == ["no-referrer"]
+    assert portal.client.get(first).content == b"E7 E8"
+    wrong = re.sub(r"/[\w-]{43}/", "/" + "w" * 43 + "/", first)
+    assert portal.client.get(wrong).status_code == 404
+    assert portal.count(TicketFileAttached) == 2
+
+
+def test_a_file_of_the_team_is_none_of_the_requesters(portal: Portal) -> None:
+    address = portal.report().replace("/sent/", "/t/")
+    stream = portal.ticket("INC-1").id
+    file = seal_file(portal.house.vault, name="inner.txt", media_type="text/plain", content=b"inner words")
+    portal.house.ledger.run(
+        Unit(lambda work: attach_file(work, work.load(Incident, stream), file, visibility=Visibility.INTERNAL, by=None), actor="tocsin")
+    )
+    portal.caught_up()
+    assert "inner" not in portal.client.get(address).text
+    assert portal.client.get(f"{address}/files/{file.id}").status_code == 404
+
+
+def test_a_file_that_is_not_taken_is_named_and_the_words_are_kept(portal: Portal) -> None:
+    form = portal.form()
+    bad = {"files": ("page.html", b"<html>")}
+    refused = portal.client.post("/portal/new", data={**FILLED, **form}, files=bad)
+    assert refused.status_code == 422
+    assert 'id="files-fault"' in refused.text
+    assert "page.html" in refused.text
+    assert "choose your files once more" in refused.text
+    assert "Since this morning." in refused.text
+    address = portal.report().replace("/sent/", "/t/")
+    refused = portal.client.post(address, data={**hidden(portal.client.get(address)), "text": "kept words"}, files=bad)
+    assert refused.status_code == 422
+    assert "kept words" in refused.text
+    assert portal.count(TicketFileAttached) == 0
+    offered = portal.client.post("/portal/new", data={**FILLED, **portal.form(), "title": "printer"}, files={"files": ("a.png", PNG)})
+    assert "Perhaps this helps" in offered.text
+    assert "choose your files once more" in offered.text
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from api.rulebook_file import SHIPPED, FaultyRulebook, read_rulebook
 from engine.alert import AlertEpisodeOpened
+from engine.attachment import read_file, seal_file
 from engine.errors import InvalidInput
 from engine.event import Event
 from engine.incident import Incident, IncidentOpened, IncidentResolved
@@ -30,7 +31,7 @@ from engine.rulebook import (
 )
 from engine.service import Service, service_id
 from engine.team import Team, team_id
-from engine.ticket import TicketClosed, TicketCommented, TicketReported, TicketTriaged
+from engine.ticket import TicketClosed, TicketCommented, TicketFileAttached, TicketReported, TicketTriaged
 from engine.triage import decide
 from tests.conftest import Bell
 
@@ -137,6 +138,13 @@ class TestReports:
         assert resolved.solution
         kinds = [type(event) for event in events]
         assert kinds.index(TicketReported) < kinds.index(TicketTriaged) < kinds.index(IncidentResolved) < kinds.index(TicketClosed)
+
+    def test_its_files_are_there_although_it_is_closed_at_once(self) -> None:
+        file = seal_file(self.ledger.vault, name="screen.png", media_type="image/png", content=b"pixels")
+        incident, events = self.open(told=TicketReported(answers=("restarted",)), files=(file,))
+        assert incident.state_name == "closed"
+        (attached,) = (event for event in events if isinstance(event, TicketFileAttached))
+        assert read_file(self.ledger.store, self.ledger.vault, attached.digest) == b"pixels"
 
     def test_it_is_answered_in_the_language_of_who_wrote(self) -> None:
         _, events = self.open(language="sv", link="https://help.example/t/1", told=TicketReported(answers=("talk_needed",)))

@@ -40,6 +40,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "assign": lambda ticket: ticket.assign(team="service desk", assignee=IDA),
     "categorise": lambda ticket: ticket.categorise(category="network"),
     "comment": lambda ticket: ticket.comment(text="looking", visibility=Visibility.PUBLIC, author=IDA),
+    "attach": lambda ticket: ticket.attach(
+        file=uuid4(), name="screen.png", media_type="image/png", length=7, digest="00" * 32, visibility=Visibility.PUBLIC, by=IDA,
+    ),
     "escalate": lambda ticket: ticket.escalate(level=2, team=None, reason="needs the network team"),
     "hold": lambda ticket: ticket.hold(reason="waits for the vendor"),
     "resume": lambda ticket: ticket.resume(),
@@ -259,7 +262,7 @@ def test_a_refusal_reads_as_a_sentence() -> None:
     ticket.resolve(code="solved", solution="restarted", now=LATER)
     with pytest.raises(IllegalTransition) as refused:
         ticket.resolve(code="solved", solution="restarted", now=LATER)
-    assert str(refused.value) == "cannot resolve INC-1: it is resolved; possible now: comment, reopen, close, link"
+    assert str(refused.value) == "cannot resolve INC-1: it is resolved; possible now: comment, attach, reopen, close, link"
 
 
 @pytest.mark.parametrize(
