@@ -612,6 +612,21 @@ def test_a_renewed_link_makes_the_one_before_void(portal: Portal) -> None:
     assert portal.client.post(f"/api/v1/incidents/{made}/renew-link", headers=headers).status_code == 409
 
 
+def test_an_agent_renews_the_link_on_the_tickets_page_and_sees_no_secret(portal: Portal) -> None:
+    address = portal.report().replace("/sent/", "/t/")
+    nora = portal.become("nora", "agent")
+    page = nora.get("/console/tickets/INC-1").text
+    assert address.rpartition("/")[2] not in page
+    form = re.search(r'action="(/console/tickets/INC-1/renew-link)"><input type="hidden" name="csrf_token" value="([^"]*)"><input type="hidden" name="version" value="(\d+)"', page)
+    assert form is not None
+    answer = nora.post(form[1], data={"csrf_token": form[2], "version": form[3]}, follow_redirects=False)
+    assert answer.status_code == 303
+    page = words(nora.get(answer.headers["location"]))
+    assert "The private link to INC-1 is another one now" in page
+    assert "private link was renewed" in page
+    assert portal.client.get(address).status_code == 404
+
+
 def test_the_secret_is_in_no_event_no_answer_of_the_interface_and_no_log(portal: Portal, capfd: pytest.CaptureFixture[str]) -> None:
     address = portal.report()
     secret = address.rpartition("/")[2]
