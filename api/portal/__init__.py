@@ -7,9 +7,11 @@ signed in follows theirs by a private link (`private_link.py`). Pages for the pe
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
+from starlette.responses import Response
 
+from api.console.layout import go_to
 from api.portal import following, reporting, start
-from api.portal.frame import PortalRoute, Visit, visiting
+from api.portal.frame import START, PortalRoute, Visit, visiting
 from engine.errors import NotFound
 
 __all__ = ["router"]
@@ -22,6 +24,8 @@ for page in PAGES:
 
 
 @router.get("/portal/{path:path}")
-async def no_such_page(path: str, _visit: Annotated[Visit, Depends(visiting)]) -> None:
+async def no_such_page(path: str, _visit: Annotated[Visit, Depends(visiting)]) -> Response:
     """Whatever else is asked for below the portal is answered by a page too."""
+    if not path:
+        return go_to(START)
     raise NotFound("page", f"/portal/{path}")

@@ -58,6 +58,7 @@ def read_draft(form: Mapping[str, str], *, services: Collection[str], stranger: 
         return form.get(name, "").replace("\r\n", "\n").strip()
 
     kind, title, description, service, name, email = (text(each) for each in ("kind", "title", "description", "service", "name", "email"))
+    title = " ".join(title.split())  # one line, whoever sends it
     faults: dict[str, str] = {}
     if kind not in KINDS:
         faults["kind"] = _("Choose one of the two.")

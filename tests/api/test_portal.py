@@ -254,6 +254,13 @@ def test_nothing_is_longer_than_its_field(portal: Portal, field: str, length: in
     assert f'id="{field}-fault"' in answer.text
 
 
+def test_a_title_is_one_line_and_the_portal_has_one_address(portal: Portal) -> None:
+    portal.report(title=" Two\r\nlines\t of it ")
+    assert portal.ticket("INC-1").title == "Two lines of it"
+    assert portal.client.get("/portal/", follow_redirects=False).headers["location"] == "/portal"
+    assert portal.client.get("/portal/elsewhere").status_code == 404
+
+
 def test_hostile_text_is_shown_as_text(portal: Portal) -> None:
     address = portal.report(title='<script>alert(1)</script>"', description="</textarea><b>\x1b[31m\u202egnp")
     page = portal.client.get(address.replace("/sent/", "/t/")).text
