@@ -18,6 +18,7 @@ from api.console import (
     event_log,
     files,
     measures,
+    new_ticket,
     notices,
     organisation,
     rules,
@@ -36,7 +37,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
-    organisation, connect, files,
+    organisation, connect, files, new_ticket,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

@@ -1,5 +1,6 @@
 // What improves pages that work without it: keys, live rows, the replay slider, relative times, forms that ask or send themselves.
 import { startConnect } from "./connect.js";
+import { startContacts } from "./contacts.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
 import { startReplay } from "./replay.js";
@@ -10,6 +11,7 @@ for (const element of document.querySelectorAll("[data-needs-script], .keys-butt
 startKeys();
 keepTimes();
 startConnect();
+startContacts();
 startReplay(document.querySelector("[data-replay]"));
 for (const region of document.querySelectorAll("[data-live]")) startLive(region);
 // On a phone the navigation is one line that scrolls: where one is, is in sight.

@@ -41,6 +41,7 @@ function onKey(event) {
   else if (key === "." && document.querySelector("[data-rows]")) location.assign(carried(location.pathname));
   else if (key === "w") toggle(document.querySelector("details.when > summary"));
   else if (key === "m") document.querySelector("[data-compose] textarea")?.focus();
+  else if (key === "n" && document.querySelector("[data-new]")) document.querySelector("[data-new]").click();
   else if (key === "[" || key === "]") document.querySelector(`[data-step="${key === "[" ? -1 : 1}"]`)?.click();
   else if ((key === "a" || key === "t") && actOnRow(key)) { /* done */ }
   else if (!press(key)) return;
