@@ -49,6 +49,7 @@ def _live(work: Work, part: range, stays: frozenset[int]) -> None:
             work.new_id(), work.journal, number=work.number("INC"), title=f"Errors on srv-{number % 997}", impact=LEVELS[number % 3],
             urgency=LEVELS[number // 3 % 3], now=work.now, channel="api", service=SERVICES[number % len(SERVICES)],
         )
+        work.adopt(incident)
         _work(incident, number, work.now, close=number not in stays)
 
 
