@@ -12,12 +12,26 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, finding, hooks, organisation_routes, outbox, problem, records, reports, saved_views, watch
+from api import (
+    console,
+    file_routes,
+    finding,
+    hooks,
+    organisation_routes,
+    outbox,
+    portal,
+    problem,
+    records,
+    reports,
+    saved_views,
+    watch,
+)
 from api.door import Bodies, house_of
 from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
 from api.notices.sender import Channels, Sender
+from api.portal.frame import Limits
 from api.presence import Presence
 from api.scheduler import Scheduler
 from engine.clock import rfc3339
@@ -66,11 +80,13 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], [sender.run] if schedule else []
     app.state.streams, app.state.bodies, app.state.presence = watch.Streams(), Bodies(), Presence()
+    app.state.address = address or house.settings.address
+    app.state.portal_limits = Limits(house.clock, house.settings.portal_networks)
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, finding, reports, outbox, organisation_routes, saved_views, watch, console):
+    for module in (hooks, records, file_routes, finding, reports, outbox, organisation_routes, saved_views, watch, console, portal):
         app.include_router(module.router)
     console.mount_static(app)
 
@@ -97,7 +113,10 @@ class Guarded:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                # Of two policies of referrers the last holds: a page's own word must be it. Of others both do.
+                own = any(name.lower() == b"referrer-policy" for name, _value in message["headers"])
+                added = [pair for pair in headers if not (own and pair[0] == b"referrer-policy")]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self._app(scope, receive, guarded)

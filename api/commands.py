@@ -200,6 +200,7 @@ COMMANDS: Final[dict[str, tuple[type[Body], Command]]] = {
     "cancel": (Reason, lambda ticket, body, context: ticket.cancel(reason=body.reason)),
     "categorise": (Categorise, lambda ticket, body, context: ticket.categorise(category=body.category)),
     "link": (Link, _link),
+    "renew-link": (Nothing, lambda ticket, body, context: ticket.renew_link()),
 }
 INCIDENT_COMMANDS: Final[dict[str, tuple[type[Body], Command]]] = {
     **COMMANDS,

@@ -27,6 +27,9 @@ NOTICES: Final = Counter(
 )
 NOTICES_WAITING: Final = Gauge("tocsin_notices_waiting", "Notices that wait to be sent", registry=METRICS)
 NOTICES_DEAD: Final = Gauge("tocsin_notices_dead", "Notices that could not be sent and are not tried again", registry=METRICS)
+REPORTS: Final = Counter(
+    "tocsin_portal_reports_total", "Reports of the portal by what became of them", ["outcome"], registry=METRICS
+)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
 

@@ -42,6 +42,10 @@ class TooLarge(TocsinError):
         self.limit, self.delivery = limit, delivery
 
 
+class Erased(TocsinError):
+    """It was here, and its key was destroyed: nobody can read it any more."""
+
+
 class NoSuchBasis(TocsinError):
     """A view was asked by a clock that it does not know (`basis=occurred` of a view of what was recorded)."""
 
@@ -85,6 +89,8 @@ def of_error(error: TocsinError) -> Response:
             return problem(401, "Who are you?", text, headers={"WWW-Authenticate": "Bearer"})
         case TooLarge():
             return problem(413, "Too large", text, limit=error.limit, delivery=error.delivery)
+        case Erased():
+            return problem(410, "Erased", text)
         case NoSuchBasis():
             return problem(400, "Not known by that clock", text)
         case StoreUnavailable() | ViewBehind():

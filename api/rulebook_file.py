@@ -12,11 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from engine.errors import InvalidInput
-from engine.rulebook import Decision, NoticeRule, RulebookPublished, Template, faults
+from engine.rulebook import Decision, Document, NoticeRule, RulebookPublished, Template, faults
 
 SHIPPED: Final = Path(__file__).parent / "shipped_rules.toml"
 LONGEST_BYTES: Final = 512 * 1024
-TABLES: Final[dict[str, type[msgspec.Struct]]] = {"decision": Decision, "notice": NoticeRule, "template": Template}
+TABLES: Final[dict[str, type[msgspec.Struct]]] = {
+    "decision": Decision, "notice": NoticeRule, "template": Template, "document": Document,
+}
 
 _HEADER: Final = re.compile(r"^\s*\[\[\s*([A-Za-z_]+)\s*\]\]")
 _KEY: Final = re.compile(r"^(\s*([A-Za-z_]+)\s*=\s*)")
@@ -87,7 +89,8 @@ def read_rulebook(text: str) -> RulebookPublished:
                 rows[name].append(made)
     if not found:
         edition = RulebookPublished(
-            decisions=tuple(rows["decision"]), notices=tuple(rows["notice"]), templates=tuple(rows["template"]), text=text
+            decisions=tuple(rows["decision"]), notices=tuple(rows["notice"]), templates=tuple(rows["template"]),
+            documents=tuple(rows["document"]), text=text,
         )
         found = [places.fault(path, expected) for path, expected in faults(edition)]
     if found:

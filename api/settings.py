@@ -5,6 +5,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -66,6 +67,18 @@ def _mail_server(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+class Portal(StrEnum):
+    """Who may use the portal: anybody, who is signed in, or nobody."""
+
+    OPEN = "open"
+    SIGNED_IN = "signed-in"
+    OFF = "off"
+
+
+# This machine, and what is never routed on the internet (RFC 1918, RFC 4193).
+OWN_NETWORKS: Final = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+
+
 class Settings(BaseSettings):
     """What an installation may set.
 
@@ -79,11 +92,14 @@ class Settings(BaseSettings):
         clock: the clock starts there (tests and demos); refused on a store of the real clock.
         public_address: how monitors and people reach this server, for links and for the blocks to paste.
         max_body_bytes: larger bodies are answered 413.
+        max_file_bytes: a larger file on a ticket is answered 413; a form takes five at most.
         secure_cookies: set it where the console is served through TLS.
         smtp: the server that mail is handed to; `smtp_password_file` holds the password instead where that is set.
         mail_from: the sender of mails.
         allowed_networks: inner networks that webhooks may reach.
         plain_webhooks: allow webhooks over http.
+        portal: who may open and follow tickets in the portal.
+        portal_networks: your own networks, whose people meet a generous limit there.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -97,12 +113,15 @@ class Settings(BaseSettings):
     clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
     public_address: str | None = None
     max_body_bytes: int = Field(16 * 1024 * 1024, gt=0)
+    max_file_bytes: int = Field(10 * 1024 * 1024, gt=0)
     secure_cookies: bool = False
     smtp: Annotated[SecretStr | None, AfterValidator(_mail_server)] = None
     smtp_password_file: Path | None = None
     mail_from: str = Field("tocsin@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$")
     allowed_networks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     plain_webhooks: bool = False
+    portal: Portal = Portal.OPEN
+    portal_networks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = OWN_NETWORKS
 
     @property
     def master_key(self) -> Path:

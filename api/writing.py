@@ -45,6 +45,7 @@ class IdempotencyKey:
     request: bytes
 
     CONTEXT: ClassVar[bytes] = b"answers"
+    FIELD: ClassVar[str] = "Idempotency-Key"
 
     @classmethod
     def of(cls, request: Request, principal: Principal, body: bytes, vault: Vault) -> "IdempotencyKey | None":
@@ -57,7 +58,7 @@ class IdempotencyKey:
         if key is None:
             return None
         if not 0 < len(key) <= LONGEST_KEY:
-            raise InvalidInput("Idempotency-Key", f"1 to {LONGEST_KEY} characters")
+            raise InvalidInput(cls.FIELD, f"1 to {LONGEST_KEY} characters")
         asked = request.headers.get("if-match", "").encode() + b"\n" + body
         return cls(principal.actor, f"{request.method} {request.url.path}", key, vault.digest(asked))
 
@@ -71,7 +72,7 @@ class IdempotencyKey:
         if found is None:
             return None
         if found.request != self.request:
-            raise InvalidInput("Idempotency-Key", "a key that was not used for another request")
+            raise InvalidInput(self.FIELD, "a key that was not used for another request")
         body = work.vault.unseal(self._vault_key(), self.CONTEXT, found.sealed)
         if body is None:
             raise NotFound("remembered answer", self.key)
@@ -97,10 +98,16 @@ async def execute(
     request: Request,
     principal: Principal,
     decide: Callable[[Work], tuple[int, Aggregate, dict[str, Any]]],
+    *,
+    asked: bytes | None = None,
 ) -> Stored:
-    """Run one write: `decide` gives status, the record that changed and its JSON; once per idempotency key."""
+    """Run one write: `decide` gives status, the record that changed and its JSON; once per idempotency key.
+
+    Args:
+        asked: what was asked, where the body was read already.
+    """
     house = house_of(request)
-    key = IdempotencyKey.of(request, principal, await request.body(), house.vault)
+    key = IdempotencyKey.of(request, principal, await request.body() if asked is None else asked, house.vault)
 
     def run(work: Work) -> Stored:
         if key is not None and (known := key.remembered(work)) is not None:

@@ -70,6 +70,8 @@ def measure(data: Path, left_open: int, closed: int) -> dict[str, float]:
             ("queue page", "/console", "bar: p95 <= 50 ms"),
             ("ticket page", f"/console/tickets/{number}", "bar: p95 <= 50 ms"),
             (PAST, f"/console?as_of={month}", "bar: p95 <= 200 ms"),
+            ("portal, own tickets", "/portal", "bar: p95 <= 50 ms"),
+            ("portal, form", "/portal/new", "bar: p95 <= 50 ms"),
             ("measures page, 7 days", "/console/measures", ""),
         ):
             spent = times(lambda path=path: browser.get(path), ROUNDS if "measures" not in path else 20)  # type: ignore[misc]  # mypy can't see through the default

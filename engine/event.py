@@ -101,7 +101,7 @@ class Fact(msgspec.Struct, kw_only=True, gc=False):
 
     Attributes:
         stream_id, version: its place in its stream (versions count from 1); also its identity.
-        actor: `user:ID`, `source:NAME`, `token:ID`, `timer` or `tocsin` (a policy).
+        actor: `user:ID`, `portal` (a visitor who is not signed in), `source:NAME`, `token:ID`, `timer` or `tocsin` (a policy).
         correlation_id: the same for everything that one delivery or command led to.
         cause: the fact that led to this one, as `STREAM:VERSION`; None for what came from outside.
         position, recorded_at: its place in the log and the ledger's time; stamped under the append lock.

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from engine.attachment import SealedFile, attach_file
 from engine.incident import Incident
 from engine.ledger import Work
 from engine.priority import Level
 from engine.request import ServiceRequest
-from engine.ticket import Ticket, TicketReported
+from engine.rulebook import Record
+from engine.ticket import Ticket, TicketReported, Visibility
 from engine.triage import Triage, answer, apply_to, decide, record_of_report, rulebook_in, with_service
 
 
@@ -21,8 +23,13 @@ class Report:
 
     Attributes:
         told: what a form had shown and asked beside the text; None: there was no form.
-        link: where the requester follows the ticket, for the answer.
+        link: where the requester follows the ticket, for the answer; `{number}` in it is filled in.
         language: of the answer.
+        called: how the answer calls the requester; empty: by the name that is known.
+        proven: whether it is certain who reports it. If not, conditions see nothing of the requester: whoever merely names
+            somebody gets nothing by it, and learns nothing of them.
+        files: that came with it; the requester sees them.
+        by: who attached them, where it is not the requester.
     """
 
     title: str
@@ -40,6 +47,10 @@ class Report:
     told: TicketReported | None = None
     link: str = ""
     language: str = "en"
+    called: str = ""
+    proven: bool = True
+    files: tuple[SealedFile, ...] = ()
+    by: UUID | None = None
 
 
 def open_incident(work: Work, report: Report) -> Incident:
@@ -75,10 +86,8 @@ def submit_request(work: Work, report: Report) -> ServiceRequest:
     return request
 
 
-def _decided(work: Work, kind: str, report: Report) -> Triage:
-    book = rulebook_in(work)
-    if not book.for_people:
-        return Triage()
+def record_before(work: Work, kind: str, report: Report) -> Record:
+    """What conditions see of a report before it is a ticket."""
     told = report.told
     claims = {} if told is None else dict.fromkeys(told.answers, True) | {
         "document": told.document, "page": told.page, "seconds": told.seconds, "suggestions": list(told.suggestions),
@@ -88,18 +97,28 @@ def _decided(work: Work, kind: str, report: Report) -> Triage:
         "category": report.category, "channel": report.channel, "impact": report.impact, "urgency": report.urgency,
         "item": report.item, "fields": dict(report.fields),
     }
-    record = record_of_report(work, ticket, requester=report.requester, report=claims)
+    return record_of_report(work, ticket, requester=report.requester if report.proven else None, report=claims)
+
+
+def _decided(work: Work, kind: str, report: Report) -> Triage:
+    book = rulebook_in(work)
+    if not book.for_people:
+        return Triage()
     given = {name for name in ("service", "team", "category", "impact", "urgency") if getattr(report, name) is not None}
     if given & {"impact", "urgency"}:
         given.add("priority")
-    return decide(book.for_people, book.version, record, given)
+    return decide(book.for_people, book.version, record_before(work, kind, report), given)
 
 
 def _follow(work: Work, ticket: Ticket, report: Report, triage: Triage) -> None:
     work.adopt(ticket)
     if report.told is not None:
         ticket.record(report.told)
+    # Before the rulebook has its say: it may close the ticket at once.
+    for file in report.files:
+        attach_file(work, ticket, file, visibility=Visibility.PUBLIC, by=report.by or report.requester)
     if report.category:
         ticket.categorise(category=report.category)
     apply_to(work, ticket, triage)
-    answer(work, ticket, triage, language=report.language, link=report.link)
+    link = report.link.replace("{number}", ticket.number)
+    answer(work, ticket, triage, language=report.language, link=link, called=report.called)

@@ -1,4 +1,4 @@
-"""The rulebook: what is decided about a ticket that opens, who is told of it, and the texts that are sent.
+"""The rulebook: what is decided about a ticket that opens, who is told of it, the texts that are sent, and what helps beforehand.
 
 It is one document, published as an event with a version, and every decision names both. Conditions are written in the
 Common Expression Language (https://cel.dev): no loops, no side effects, and an answer in microseconds. This module says what
@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import cel
@@ -40,6 +41,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # Besides: where it comes from (`alert` or `person`), and title and description in small letters: whole, and as words.
 PLAIN: Final = ("origin", "text", "words")
+LONGEST_TITLE: Final = 200
 _WORD: Final = re.compile(r"\w+")
 _QUOTED: Final = re.compile(r"""r?("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _BOUND: Final = re.compile(r"\.(?:exists|exists_one|all|filter|map)\(\s*(\w+)\s*,")
@@ -137,6 +139,23 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     language: str = "en"
 
 
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is offered to people before they send a report that it may answer. By name and language, as templates are.
+
+    Attributes:
+        title: what it answers, in the reader's words.
+        when: a CEL condition over the report, as it stands before it is sent.
+        text: the answer itself; `address`: where it stands, https only. At least one of the two.
+    """
+
+    name: str
+    title: str
+    when: str
+    text: str = ""
+    address: str = ""
+    language: str = "en"
+
+
 PLACEHOLDERS: Final = ("number", "title", "name", "link")
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 
@@ -158,6 +177,7 @@ class RulebookPublished(Event, frozen=True):
     notices: tuple[NoticeRule, ...] = ()
     templates: tuple[Template, ...] = ()
     text: str = ""
+    documents: tuple[Document, ...] = ()
 
 
 class Rulebook(Aggregate):
@@ -178,6 +198,7 @@ class Rulebook(Aggregate):
         self.judges_alerts = False
         self.notices: tuple[NoticeRule, ...] = ()
         self.templates: tuple[Template, ...] = ()
+        self.documents: tuple[Document, ...] = ()
         self.text = ""
 
     def publish(self, edition: RulebookPublished) -> Fact | None:
@@ -197,9 +218,20 @@ class Rulebook(Aggregate):
         found = [template for template in self.templates if template.name == name]
         return next((template for template in found if template.language == language), found[0] if found else None)
 
+    def documents_for(self, record: "Record", language: str) -> list[Document]:
+        """What may answer a report, in the order of the rulebook; each in this language where it is, else in its first."""
+        found: dict[str, Document] = {}
+        for document in self.documents:
+            known = found.get(document.name)
+            wanted = known is None or (document.language == language and known.language != language)
+            if wanted and matches(document.when, record):
+                found[document.name] = document
+        return list(found.values())
+
     @applies(RulebookPublished)
     def _published(self, event: RulebookPublished) -> None:
         self.decisions, self.notices, self.templates, self.text = event.decisions, event.notices, event.templates, event.text
+        self.documents = event.documents
         self.for_alerts = tuple(decision for decision in event.decisions if Origin.ALERT in decision.on)
         self.judges_alerts = any(decision.outcome is not None for decision in self.for_alerts)
         self.for_people = tuple(decision for decision in event.decisions if Origin.PERSON in decision.on)
@@ -312,9 +344,12 @@ def faults(edition: RulebookPublished) -> list[tuple[str, str]]:
         for name in _PLACE.findall(template.text):
             if name not in PLACEHOLDERS:
                 found.append((f"template[{place}].text", f"only {{{'}, {'.join(PLACEHOLDERS)}}} in braces; there is no {{{name}}}"))
+    for place, document in enumerate(edition.documents):
+        found += _of_document(f"document[{place}]", document)
     found += _twice("decision", [decision.name for decision in edition.decisions])
     found += _twice("notice", [notice.name for notice in edition.notices])
     found += _twice("template", [f"{template.name} ({template.language})" for template in edition.templates])
+    found += _twice("document", [f"{document.name} ({document.language})" for document in edition.documents])
     return found
 
 
@@ -342,6 +377,25 @@ def _of_notice(path: str, notice: NoticeRule) -> Iterator[tuple[str, str]]:
         yield f"{path}.most_repeats", "a number from 0 to 1000"
     if any(not 0 < step.after_seconds <= 31 * 86_400 or not step.to for step in notice.then):
         yield f"{path}.then", "after_seconds from 1 to a month, and at least one recipient in to"
+
+
+def _of_document(path: str, document: Document) -> Iterator[tuple[str, str]]:
+    yield from _condition(path, document.when)
+    for field in ("name", "title"):
+        if not getattr(document, field).strip() or len(getattr(document, field)) > LONGEST_TITLE:
+            yield f"{path}.{field}", f"a text of at most {LONGEST_TITLE} characters"
+    if not document.text.strip() and not document.address:
+        yield path, "a text, an address, or both"
+    if document.address and not _https(document.address):
+        yield f"{path}.address", "an address such as https://help.example.org/printer"
+
+
+def _https(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme == "https" and bool(parts.hostname) and address.isprintable() and " " not in address
+    except ValueError:
+        return False
 
 
 def _condition(path: str, when: str) -> list[tuple[str, str]]:

@@ -167,6 +167,27 @@ class TicketCommentImported(Event, frozen=True):
     subject: UUID | None = None
 
 
+class TicketFileAttached(Event, frozen=True):
+    """A file was attached; its bytes lie in a table of their own (`engine/attachment.py`).
+
+    Attributes:
+        name: without folders; it belongs to `subject`: the requester if there is one, else who attached it.
+        media_type: what its content was found to be.
+        length: in bytes.
+        digest: names the kept bytes (hexadecimal), and no other file's.
+    """
+
+    TOPIC: ClassVar[str] = "ticket.file_attached.v1"
+    file: UUID
+    name: Annotated[str, Personal("subject")]
+    media_type: str
+    length: int
+    digest: str
+    visibility: Visibility
+    by: UUID | None = None
+    subject: UUID | None = None
+
+
 class TicketEscalated(Event, frozen=True):
     """Handed to a higher support level or to another team."""
 
@@ -225,6 +246,12 @@ class TicketLinked(Event, frozen=True):
     to: UUID
     relation: Relation
     by_hand: bool = True
+
+
+class TicketLinkRenewed(Event, frozen=True):
+    """The requester's private link is another one from here on; the one before is void."""
+
+    TOPIC: ClassVar[str] = "ticket.link_renewed.v1"
 
 
 LONGEST_NAME: Final = 200
@@ -335,6 +362,7 @@ class Ticket(Aggregate):
         "acknowledge": frozenset({Meaning.NEW, Meaning.ACTIVE}),
         "assign": OPEN,
         "comment": OPEN | {Meaning.RESOLVED},
+        "attach": OPEN | {Meaning.RESOLVED},
         "escalate": OPEN,
         "hold": frozenset({Meaning.NEW, Meaning.ACTIVE}),
         "resume": frozenset({Meaning.WAITING}),
@@ -344,6 +372,7 @@ class Ticket(Aggregate):
         "close": frozenset({Meaning.RESOLVED}),
         "cancel": OPEN,
         "link": frozenset(Meaning),
+        "renew-link": frozenset(Meaning),
     }
 
     def __init__(self, stream_id: UUID, journal: Journal | None = None) -> None:
@@ -365,6 +394,8 @@ class Ticket(Aggregate):
         self.touched = False
         self.before_hold = ""
         self.links: tuple[tuple[UUID, str], ...] = ()
+        # How often the requester's private link was renewed: only the latest is good.
+        self.link_generation = 0
         # (the tool that it came from, its number there)
         self.imported: tuple[str, str] | None = None
 
@@ -382,6 +413,8 @@ class Ticket(Aggregate):
 
     def refusal(self, command: str) -> str:
         """Why `command` makes no sense although the meaning allows it; empty if it does."""
+        if command == "renew-link" and self.requester is None:
+            return "it has no requester"
         return "it is acknowledged already" if command == "acknowledge" and self.acknowledged else ""
 
     def guard(self, command: str) -> None:
@@ -411,6 +444,19 @@ class Ticket(Aggregate):
         text = required("text", text, "what to say")
         return self.record(
             TicketCommented(text=text, visibility=visibility, author=author, subject=self.requester or author)
+        )
+
+    def attach(
+        self, *, file: UUID, name: str, media_type: str, length: int, digest: str, visibility: Visibility, by: UUID | None
+    ) -> Fact:
+        """Put a file beside the conversation; `attach_file` in `engine/attachment.py` keeps its bytes too."""
+        self.guard("attach")
+        name = plain_name("name", name, "a file's name")
+        return self.record(
+            TicketFileAttached(
+                file=file, name=name, media_type=media_type, length=length, digest=digest, visibility=visibility, by=by,
+                subject=self.requester or by,
+            )
         )
 
     def import_comment(
@@ -488,6 +534,11 @@ class Ticket(Aggregate):
             raise InvalidInput("to", f"a ticket that is not linked as {relation.value.replace('_', ' ')} already")
         return self.record(TicketLinked(to=to, relation=relation, by_hand=by_hand))
 
+    def renew_link(self) -> Fact:
+        """Make the requester's private link void; a new one is good from here on."""
+        self.guard("renew-link")
+        return self.record(TicketLinkRenewed())
+
     # -- what each fact means for the state ---------------------------------------------------------------------
 
     def _take_over(self, event: ImportedTicket) -> None:
@@ -514,6 +565,10 @@ class Ticket(Aggregate):
     @applies(TicketCommented)
     def _commented(self, event: TicketCommented) -> None:
         """Nothing but the version changes; the conversation is a projection."""
+
+    @applies(TicketFileAttached)
+    def _file_attached(self, event: TicketFileAttached) -> None:
+        """Nothing but the version changes."""
 
     @applies(TicketCommentImported)
     def _comment_imported(self, event: TicketCommentImported) -> None:
@@ -566,6 +621,10 @@ class Ticket(Aggregate):
     @applies(TicketCancelled)
     def _cancelled(self, _: TicketCancelled) -> None:
         self.state_name = "cancelled"
+
+    @applies(TicketLinkRenewed)
+    def _link_renewed(self, _: TicketLinkRenewed) -> None:
+        self.link_generation += 1
 
     @applies(TicketLinked)
     def _linked(self, event: TicketLinked) -> None:

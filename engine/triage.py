@@ -192,13 +192,17 @@ def _close(work: Work, ticket: Ticket, decision: Decision, version: int) -> None
     ticket.record(TicketClosed())
 
 
-def answer(work: Work, ticket: Ticket, triage: Triage, *, language: str, link: str) -> bool:
-    """Answer the requester by the template that was decided on: a public message, kept on the ticket. False: there is none."""
+def answer(work: Work, ticket: Ticket, triage: Triage, *, language: str, link: str, called: str = "") -> bool:
+    """Answer the requester by the template that was decided on: a public message, kept on the ticket. False: there is none.
+
+    Args:
+        called: instead of the requester's name as it is known.
+    """
     name = triage.value("reply")
     template = rulebook_in(work).template(name, language) if name else None
     if template is None:
         return False
-    person = work.load(Person, ticket.requester).name if ticket.requester else ""
+    person = called or (work.load(Person, ticket.requester).name if ticket.requester else "")
     actor, work.journal.actor = work.journal.actor, "tocsin"
     text = filled(template.text, {"number": ticket.number, "title": ticket.title, "name": person, "link": link})
     ticket.say(text=text, visibility=Visibility.PUBLIC, template=template.name)

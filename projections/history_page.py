@@ -11,7 +11,7 @@ from engine.clock import micros, rfc3339
 from engine.errors import InvalidInput
 from engine.event import Fact, shown_fields
 from engine.incident import IncidentResolved
-from engine.ticket import TicketCommented, TicketCommentImported, TicketReopened
+from engine.ticket import TicketCommented, TicketCommentImported, TicketFileAttached, TicketReopened
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.people import names
 from projections.views import Reader
@@ -22,23 +22,33 @@ _CLAIMS: Final = (
     "opened_at", "resolved_at", "fulfilled_at", "recovered_at", "ended_at", "started_at", "received_at", "occurred_at",
     "lease_until", "at", "said_at",
 )
-_ACTORS: Final = {"user": "person", "source": "source", "token": "token", "timer": "timer", "tocsin": "policy"}
+_ACTORS: Final = {"user": "person", "portal": "visitor", "source": "source", "token": "token", "timer": "timer", "tocsin": "policy"}
 _PERSONAL: Final = ("by", "author", "assignee", "requester", "subject")
+
+
+class AttachedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file beside the conversation; `length` in bytes."""
+
+    id: UUID
+    name: str
+    media_type: str
+    length: int
 
 
 class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a history.
 
     Attributes:
-        actor: a name to show; `actor_kind` is person, source, token, timer or policy.
+        actor: a name to show; `actor_kind` is person, visitor (of the portal, not signed in), source, token, timer or policy.
         data: the event's fields, instants as RFC 3339.
         cause: the event that led to it, as `STREAM:VERSION`; None: came from outside.
         stream, version: which event this is; another one names it as its cause.
         key: the state of affairs is another one afterwards.
         automatic: no person did it.
-        visibility: of a comment: public (the requester reads it too) or internal.
+        visibility: of a comment or a file: public (the requester reads it too) or internal.
         text: of a comment.
         author: who said an imported comment (the actor is who imported it); None: that is not known.
+        file: that was attached.
     """
 
     position: int
@@ -58,6 +68,7 @@ class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str | None = None
     text: str | None = None
     author: str | None = None
+    file: AttachedFile | None = None
 
 
 def history(
@@ -150,18 +161,25 @@ def _item(fact: Fact, telling: Telling) -> HistoryItem:
     event = fact.event
     kind, actor_id, actor = _actor(fact, telling)
     comment = event if isinstance(event, TicketCommented | TicketCommentImported) else None
+    attached = event if isinstance(event, TicketFileAttached) else None
+    read_by = comment or attached
     by_rule = isinstance(event, IncidentResolved | TicketReopened) and event.automatic
     return HistoryItem(
         position=fact.position, recorded_at=fact.recorded_at, occurred_at=occurred_at(fact), type=fact.type, actor=actor,
         actor_kind=kind, actor_id=actor_id, summary=sentence(fact, telling), data=data_of(fact), cause=fact.cause,
         stream=fact.stream_id, version=fact.version, key=type(event) in KEY, automatic=by_rule or kind in ("source", "timer", "policy"),
-        visibility=comment.visibility.value if comment else None, text=comment.text if comment else None,
+        visibility=read_by.visibility.value if read_by else None, text=comment.text if comment else None,
         author=_author(event, telling) if isinstance(event, TicketCommentImported) else None,
+        file=_file(attached) if attached else None,
     )
 
 
 def _author(event: TicketCommentImported, telling: Telling) -> str | None:
     return telling.names.person(event.author) if event.author else event.author_name
+
+
+def _file(event: TicketFileAttached) -> AttachedFile:
+    return AttachedFile(id=event.file, name=event.name, media_type=event.media_type, length=event.length)
 
 
 def data_of(fact: Fact) -> dict[str, Any]:
@@ -188,6 +206,8 @@ def _actor(fact: Fact, telling: Telling) -> tuple[str, str | None, str]:
         return kind, rest, telling.names.person(person)
     if kind in ("policy", "timer"):
         return kind, None, "Tocsin"
+    if kind == "visitor":
+        return kind, None, telling.translate("a visitor of the portal")
     return kind, rest or None, rest or fact.actor
 
 

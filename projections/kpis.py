@@ -27,9 +27,11 @@ from engine.ticket import (
     TicketClosed,
     TicketCommentImported,
     TicketEscalated,
+    TicketFileAttached,
     TicketLinked,
     TicketPrioritySet,
     TicketReopened,
+    TicketReported,
     TicketTriaged,
 )
 from projections import target_editions
@@ -57,6 +59,7 @@ class Metric(IntEnum):
 # What a person does without acknowledging the ticket by it.
 _NO_WORK: Final[frozenset[type[Event]]] = frozenset({
     IncidentOpened, RequestSubmitted, TicketCommentImported, TicketCancelled, TicketClosed, TicketLinked, TicketReopened,
+    TicketReported, TicketFileAttached,
 })
 
 _DDL: Final = """

@@ -9,12 +9,16 @@ from uuid import UUID
 
 import msgspec
 
+from engine.codec import ERASED
 from engine.event import Fact
 from engine.person import AccountOpened, LanguageChosen, PersonChanged, PersonRegistered, RoleChanged
 from projections.connection import Connection
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
+
+# More words than this no name has that somebody looks for.
+MOST_WORDS: Final = 5
 
 _DDL: Final = """
 CREATE TABLE people (
@@ -120,6 +124,30 @@ def people(
     items = [_row(row) for row in rows[:limit]]
     more = to_cursor("name", [items[-1].name, items[-1].id.bytes]) if len(rows) > limit else None
     return Page(items=items, next=more, position=reader.position)
+
+
+def called(reader: Reader, text: str, *, limit: int = 8) -> list[PersonRow]:
+    """People with a name in which each word of `text` begins a word, by name; nobody where it has no word.
+
+    Reads the names in order until there are enough: a name that nobody has costs one look at each (docs/performance.md).
+    """
+    conditions: list[str] = []
+    values: dict[str, str] = {}
+    for place, word in enumerate(text.replace("-", " ").split()[:MOST_WORDS]):
+        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        # LIKE knows small and capital letters of English only.
+        spelt = {escaped} if word.isascii() else {escaped, escaped.lower(), escaped.title(), escaped.upper()}
+        marks = [f"w{place}_{variant}" for variant in range(len(spelt))]
+        values |= {mark: f"% {each}%" for mark, each in zip(marks, sorted(spelt), strict=True)}
+        conditions.append("(" + " OR ".join(f"' ' || replace(name, '-', ' ') LIKE :{mark} ESCAPE '\\'" for mark in marks) + ")")
+    if not conditions:
+        return []
+    rows = reader.rows(
+        f"SELECT person, name, team, role, language FROM people WHERE name <> :erased AND {' AND '.join(conditions)} "
+        "ORDER BY name, person LIMIT :limit",
+        {**values, "erased": ERASED, "limit": limit},
+    )
+    return [_row(row) for row in rows]
 
 
 def _row(row: tuple[bytes, str, str | None, str | None, str | None]) -> PersonRow:

@@ -447,6 +447,15 @@ def rows_of(reader: Reader, tickets: list[int], at: int) -> list[TicketRow]:
     return dress(reader, folds, at, past=past)
 
 
+def own_tickets(reader: Reader, person: UUID, *, limit: int) -> list[TicketRow]:
+    """What somebody opened: open ones first, then the newest. Costs as much as this person has tickets."""
+    rows = reader.rows(
+        "SELECT ticket FROM tickets WHERE requester = :person ORDER BY open DESC, ticket DESC LIMIT :limit",
+        {"person": person.bytes, "limit": limit},
+    )
+    return rows_of(reader, [row[0] for row in rows], reader.position)
+
+
 def ticket(reader: Reader, number: str, *, as_of: int | None = None) -> TicketRow | None:
     """One ticket by its number, or None where there was none by then."""
     found = reader.row("SELECT ticket FROM tickets WHERE number = :number", {"number": number})

@@ -22,7 +22,7 @@ from engine.event import Event, Fact
 from engine.incident import IncidentImported, IncidentOpened, IncidentResolved
 from engine.person import PersonRegistered
 from engine.request import RequestFulfilled, RequestImported, RequestSubmitted
-from engine.ticket import MEANINGS, Meaning, TicketCommented, TicketCommentImported, Visibility
+from engine.ticket import MEANINGS, Meaning, TicketCommented, TicketCommentImported, TicketFileAttached, Visibility
 from projections.connection import Connection
 from projections.projection import Projection, Table, rows_in
 
@@ -162,6 +162,10 @@ class Document:
     def commented_on(self, event: TicketCommented, fact: Fact) -> None:
         self.say(fact.position, event.text, event.visibility, event.subject)
 
+    def file_attached(self, event: TicketFileAttached, fact: Fact) -> None:
+        """Its name is something that was said; what is in it is not read."""
+        self.say(fact.position, event.name, event.visibility, event.subject)
+
     def say(self, position: int, text: str, visibility: Visibility, subject: UUID | None) -> None:
         """Something was said on it. `position` tells it from what was said before."""
         self.commented += 1
@@ -198,6 +202,7 @@ BRINGS: Final[Mapping[type[Event], Callable[[Document, Any, Fact], None]]] = {
     RequestImported: Document.imported,
     TicketCommented: Document.commented_on,
     TicketCommentImported: Document.comment_imported,
+    TicketFileAttached: Document.file_attached,
     IncidentResolved: Document.incident_resolved,
     RequestFulfilled: Document.request_fulfilled,
 }

@@ -28,6 +28,7 @@ from engine.ticket import (
     TicketAcknowledged,
     TicketCommented,
     TicketCommentImported,
+    TicketFileAttached,
     TicketHeld,
     TicketReopened,
     Visibility,
@@ -60,7 +61,7 @@ _LEVELS: Final = {level.value: level for level in Level}
 
 _NOBODY: Final = Journal(actor="", correlation_id=UUID(int=0))  # folding records nothing
 # They change nothing that is folded, and cost a decryption to read.
-_UNSEEN: Final = frozenset({TicketCommented.TOPIC, TicketCommentImported.TOPIC})
+_UNSEEN: Final = frozenset({TicketCommented.TOPIC, TicketCommentImported.TOPIC, TicketFileAttached.TOPIC})
 
 
 class TicketFold:
@@ -243,7 +244,7 @@ class TicketFold:
 
 
     def _comment(self, row: Row) -> None:
-        """A comment, of which only who may read it matters here."""
+        """A comment, of which only who may read it matters here; or a file."""
         self.aggregate.version, self.updated_at = row.version, from_micros(row.recorded_at)
         agent = person_of(row.actor)
         if self.responded_at is not None or row.type != TicketCommented.TOPIC or agent in (None, self.aggregate.requester):

@@ -53,8 +53,10 @@ from engine.ticket import (
     TicketCommented,
     TicketCommentImported,
     TicketEscalated,
+    TicketFileAttached,
     TicketHeld,
     TicketLinked,
+    TicketLinkRenewed,
     TicketPrioritySet,
     TicketReopened,
     TicketReported,
@@ -231,6 +233,27 @@ def _comment_imported(event: TicketCommentImported, _fact: Fact, telling: Tellin
     return _("Public comment, imported") if public else _("Internal note, imported")
 
 
+def _file_attached(event: TicketFileAttached, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    size = size_of(event.length, _)
+    if event.visibility is Visibility.PUBLIC:
+        return _("File attached: {name}, {size}").format(name=event.name, size=size)
+    return _("File attached for the team: {name}, {size}").format(name=event.name, size=size)
+
+
+def size_of(length: int, _: Translate) -> str:
+    """A number of bytes as people say it; a KB has 1,024."""
+    if length < 1_024:
+        return _("{count} bytes").format(count=length)
+    if length < 1_024 * 1_024:
+        return _("{count} KB").format(count=_short(length / 1_024))
+    return _("{count} MB").format(count=_short(length / 1_024 / 1_024))
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
+
+
 def _reported(event: TicketReported, _fact: Fact, telling: Telling) -> str:
     _ = telling.translate
     seconds = round(event.seconds)
@@ -316,6 +339,11 @@ def _linked(event: TicketLinked, fact: Fact, telling: Telling) -> str:
         "successor_of": (_("The condition of {ticket} came back"), _("The condition came back as {ticket}")),
     }
     return words[event.relation.value][0 if mine else 1].format(ticket=other)
+
+
+def _link_renewed(_event: TicketLinkRenewed, _fact: Fact, telling: Telling) -> str:
+    _ = telling.translate
+    return _("The requester’s private link was renewed; the one before is void")
 
 
 def _episode_opened(event: AlertEpisodeOpened, _fact: Fact, telling: Telling) -> str:
@@ -505,6 +533,7 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketAcknowledged: _acknowledged,
     TicketAssigned: _assigned,
     TicketCommented: _commented,
+    TicketFileAttached: _file_attached,
     TicketEscalated: _escalated,
     TicketHeld: _held,
     TicketResumed: _resumed,
@@ -516,6 +545,7 @@ _WORDS: Final[dict[type[Event], Callable[[Any, Fact, Telling], str]]] = {
     TicketTriaged: _triaged,
     TicketCategorised: _categorised,
     TicketLinked: _linked,
+    TicketLinkRenewed: _link_renewed,
     AlertEpisodeOpened: _episode_opened,
     AlertEpisodeEnded: _episode_ended,
     AlertEpisodeMissed: _episode_missed,

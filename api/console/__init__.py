@@ -17,7 +17,9 @@ from api.console import (
     connect,
     deliveries,
     event_log,
+    files,
     measures,
+    new_ticket,
     notices,
     organisation,
     rules,
@@ -37,7 +39,7 @@ __all__ = ["mount_static", "router"]
 
 PAGES: Final = (
     session, work_queue, ticket, act, alerts, deliveries, changes, event_log, measures, rules, why, notices, search, workload,
-    organisation, connect, views, bulk,
+    organisation, connect, views, bulk, files, new_ticket,
 )
 
 router = APIRouter(include_in_schema=False, route_class=ConsoleRoute)

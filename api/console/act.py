@@ -13,13 +13,15 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import Principal
+from api.attaching import FILES, Attach, Say, attaching, read_posted
 from api.commands import COMMANDS_OF, KINDS, Assign, Body, Command, Context
 from api.console import words
-from api.console.forms import check_form, local_path, read_form
+from api.console.forms import check_form, local_path
 from api.console.language import gettext as _
 from api.console.layout import ConsoleRoute, go_to, told_address, working
 from api.console.ticket import ticket_page
 from api.door import house_of
+from api.problem import TooLarge
 from api.reading import WAIT_SECONDS
 from api.records import context_of, found, linked_by, parsed
 from api.writing import check_version
@@ -73,18 +75,25 @@ def known_command(kind: str, name: str) -> tuple[type[Body], Command]:
 @router.post("/console/tickets/{number}/{command}")
 async def act(request: Request, number: str, command: str, principal: Annotated[Principal, Depends(working)]) -> Response:
     """Give one command, then 303 to where the reader came from."""
-    form = await read_form(request)
+    posted = await read_posted(request)
+    form = posted.fields
     check_form(request, principal, form)
     row = await found(request, number.upper())
     shape, carry_out = known_command(row.kind, command)
+    if posted.has_files:
+        if command != "comment":
+            raise InvalidInput(FILES, _("no files: they go with a comment"))
+        shape = Say if form.get("text", "").strip() else Attach  # the word beside them may be left out
     # An empty field is one that was left out; the shapes then say what must be there.
     content: dict[str, str | None] = {name: form[name] for name in shape.model_fields if form.get(name, "").strip()}
     if shape is Assign:  # but here it takes away what is there
         content |= {name: None for name in shape.model_fields if name in form and name not in content}
     try:
+        if files := await posted.sealed(house_of(request).vault):
+            carry_out = attaching(files)
         body = parsed(shape, content)
         position = await carry_out_command(request, principal, row, form.get("version"), carry_out, body)
-    except (InvalidInput, IllegalTransition, StaleVersion, NotAllowed) as error:
+    except (InvalidInput, IllegalTransition, StaleVersion, NotAllowed, TooLarge) as error:
         obstacle = _obstacle(command, error, form, shape)
         await reached(request, house_of(request).ledger.last_position)
         return await asyncio.to_thread(ticket_page, request, principal, number, obstacle)
@@ -125,6 +134,8 @@ def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: 
             return Obstacle(command, _("“%s” is not possible now") % name, words.refusal(error), 409, typed, legal=error.legal)
         case InvalidInput():
             return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 422, typed, fields={error.field: _(error.expected)})
+        case TooLarge():
+            return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 413, typed)
     return Obstacle(command, _("“%s” is not allowed") % name, words.refusal(error), 403, typed)
 
 

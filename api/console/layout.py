@@ -32,8 +32,9 @@ from api.console.forms import masked
 from api.console.language import figure
 from api.console.language import gettext as _
 from api.door import SESSION_COOKIE, directory_of, house_of
-from api.problem import RETRY_AFTER_SECONDS, TooLarge, Unauthenticated, ViewBehind
+from api.problem import RETRY_AFTER_SECONDS, Erased, TooLarge, Unauthenticated, ViewBehind
 from api.queue_address import written
+from api.settings import Portal
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, StaleVersion, StoreUnavailable, TocsinError
 from engine.person import Role
@@ -45,6 +46,7 @@ from projections.views import Reader, Views
 ROOM: Final = Path(__file__).parent.parent
 STATIC: Final = ROOM / "static"
 SIGN_IN: Final = "/console/sign-in"
+PORTAL: Final = "/portal"
 # Smaller ones gain nothing.
 LEAST_COMPRESSED: Final = 1_400
 COMPRESSION: Final = 5
@@ -58,6 +60,10 @@ log = structlog.get_logger(__name__)
 
 class SignInNeeded(Unauthenticated):
     """A page was asked for by nobody that we know."""
+
+
+class ElsewhereHome(NotAllowed):
+    """A requester asked for a page of the console: theirs are in the portal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +264,17 @@ def session_of(request: Request) -> Principal | None:
     return directory_of(request).session(secret, house_of(request).clock.now()) if secret else None
 
 
+def portal_is_open(request: Request) -> bool:
+    """Whether there is a portal, to which requesters belong."""
+    return house_of(request).settings.portal is not Portal.OFF
+
+
 def page_for(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]]:
     """A page's dependency: the signed-in person, if the role is one of these. Forms check their token themselves.
 
     Raises:
         SignInNeeded: nobody is signed in; the page goes to the sign-in.
+        ElsewhereHome: a requester; the page goes to the portal, where there is one.
         NotAllowed: another role; recorded.
     """
 
@@ -270,6 +282,8 @@ def page_for(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]
         principal = session_of(request)
         if principal is None:
             raise SignInNeeded("sign in first")
+        if principal.role is Role.REQUESTER and principal.role not in roles and request.method == "GET" and portal_is_open(request):
+            raise ElsewhereHome("the portal is theirs")
         if principal.role not in roles:
             await directory_of(request).refuse("role", f"{request.method} {request.scope['route'].path}", principal)
             raise NotAllowed(_("your role, %s, may not do this") % words.word(words.ROLES, principal.role))
@@ -384,6 +398,8 @@ class ConsoleRoute(APIRoute):
                 return await handler(request)
             except SignInNeeded:
                 return _to_sign_in(request)
+            except ElsewhereHome:
+                return go_to(PORTAL)
             except TocsinError as error:
                 return error_page(request, error)
             except RequestValidationError as error:
@@ -405,27 +421,45 @@ def _to_sign_in(request: Request) -> Response:
     return go_to(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/console" else SIGN_IN)
 
 
-def error_page(request: Request, error: TocsinError) -> Response:
-    """One of Tocsin's errors as a page."""
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An error as a page says it; `retry`: soon it may work."""
+
+    status: int
+    title: str
+    text: str
+    retry: bool = False
+
+
+def explain(request: Request, error: TocsinError) -> Explained:
+    """One of Tocsin's errors in words for a person."""
     text = words.refusal(error)
     match error:
         case InvalidInput():
-            return _error(request, 422, _("A value is missing or wrong"), text)
+            return Explained(422, _("A value is missing or wrong"), text)
         case NotFound() if _moment_shown(request).past:
-            return _error(request, 404, _("It was not known then"), text)
+            return Explained(404, _("It was not known then"), text)
         case NotFound():
-            return _error(request, 404, _("There is no such thing here"), text)
+            return Explained(404, _("There is no such thing here"), text)
         case StaleVersion():
-            return _error(request, 412, _("Changed meanwhile"), text)
+            return Explained(412, _("Changed meanwhile"), text)
         case Conflict():
-            return _error(request, 409, _("Not possible now"), text)
+            return Explained(409, _("Not possible now"), text)
         case NotAllowed():
-            return _error(request, 403, _("Not allowed"), text)
+            return Explained(403, _("Not allowed"), text)
+        case Erased():
+            return Explained(410, _("Erased"), text)
         case TooLarge():
-            return _error(request, 413, _("Too large"), text)
+            return Explained(413, _("Too large"), text)
         case StoreUnavailable() | ViewBehind():
-            return _error(request, 503, _("Try again in a moment"), text, retry=True)
-    return _error(request, 409, _("Not possible now"), text)
+            return Explained(503, _("Try again in a moment"), text, retry=True)
+    return Explained(409, _("Not possible now"), text)
+
+
+def error_page(request: Request, error: TocsinError) -> Response:
+    """One of Tocsin's errors as a page."""
+    told = explain(request, error)
+    return _error(request, told.status, told.title, told.text, retry=told.retry)
 
 
 def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:

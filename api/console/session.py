@@ -10,12 +10,12 @@ from api.access import PEOPLE, SESSION_SECONDS, Principal, TooManyTries
 from api.console.forms import FORM_COOKIE, check_anonymous, check_form, check_origin, local_path, masked, read_form
 from api.console.language import COOKIE, COOKIE_SECONDS, LANGUAGES
 from api.console.language import gettext as _
-from api.console.layout import SIGN_IN, ConsoleRoute, go_to, page_for, render, session_of
+from api.console.layout import PORTAL, SIGN_IN, ConsoleRoute, go_to, page_for, portal_is_open, render, session_of
 from api.door import SESSION_COOKIE, directory_of, house_of
 from api.reading import WAIT_SECONDS
 from engine.errors import InvalidInput, NotAllowed
 from engine.ledger import Unit
-from engine.person import Person
+from engine.person import Person, Role
 from projections.runner import Runner
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -45,6 +45,8 @@ async def sign_in(request: Request) -> Response:
         throttled = isinstance(refusal, TooManyTries)
         fault = _("Too many tries. Wait a minute, then try again.") if throttled else _("Name or password is wrong.")
         return _page(request, wanted=wanted, login=login, fault=fault, status=429 if throttled else 403)
+    if session.role is Role.REQUESTER and not wanted.startswith(PORTAL) and portal_is_open(request):
+        wanted = PORTAL
     chosen = house_of(request).ledger.get(Person, session.person).language
     response = go_to(wanted)
     if chosen:
@@ -59,9 +61,10 @@ async def sign_in(request: Request) -> Response:
 
 @router.post("/console/sign-out")
 async def sign_out(request: Request, principal: Annotated[Principal, Depends(page_for(PEOPLE))]) -> Response:
-    check_form(request, principal, await read_form(request))
+    form = await read_form(request)
+    check_form(request, principal, form)
     await directory_of(request).sign_out(request.cookies[SESSION_COOKIE], principal)
-    response = go_to(SIGN_IN)
+    response = go_to(local_path(form.get("next"), SIGN_IN))
     response.delete_cookie(SESSION_COOKIE, path="/")
     return response
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from api.access import Principal
+from api.attaching import ACCEPTED
 from api.commands import KINDS
 from api.console import instants, words
 from api.console.forms import check_form, read_form
@@ -35,6 +36,7 @@ from projections.queue_page import ticket
 from projections.search_page import similar
 from projections.ticket_row import TicketRow
 from projections.views import Reader
+from projections.words import size_of
 
 if TYPE_CHECKING:
     from api.console.act import Obstacle
@@ -65,6 +67,7 @@ class Line:
     raw: str
     why_href: str
     claimed: datetime | None
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def ticket_page(request: Request, principal: Principal, number: str, obstacle: "
         complete=complete, alerts=members, changes=[(change, _before(change.occurred_at, row.opened_at)) for change in changed[:MOST_CHANGES]],
         legal=legal, obstacle=obstacle, changed_since=changed_since, typed=obstacle.typed if obstacle else {}, open_command=obstacle.command if obstacle else "",
         teams=teams, people=sorted(logins.items(), key=lambda pair: pair[1])[:MOST_PEOPLE], logins=logins,
-        codes=RESOLUTION_CODES, relations=LINKABLE, alike=alike, lasted=_lasted(row, around),
+        codes=RESOLUTION_CODES, relations=LINKABLE, file_kinds=ACCEPTED, alike=alike, lasted=_lasted(row, around),
         replies=list(dict.fromkeys(template.name for template in book.templates)) if "comment" in legal else [], prepared=prepared,
         categories=sorted({decision.category for decision in book.decisions if decision.category}),
         left=time_left(row, around.moment.instant or around.now),
@@ -199,6 +202,7 @@ def reply_text(request: Request, row: TicketRow, name: str) -> str:
 def legal_commands(row: TicketRow, principal: Principal) -> frozenset[str]:
     """What the ticket's state allows, by the engine's own guards."""
     record = KINDS[row.kind](row.id)
+    record.requester = row.requester_id
     record.state_name, record.acknowledged, record.level = row.state, row.acknowledged_at is not None, row.level
     if isinstance(record, ServiceRequest):
         record.approved = bool(row.approved)
@@ -213,10 +217,14 @@ def legal_commands(row: TicketRow, principal: Principal) -> frozenset[str]:
 def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
     said = words.shown_lines(item.text) if item.text is not None else Markup("")
     if item.text is not None:
-        title = Markup("<b>{}</b> {}").format(
-            words.shown(item.author or item.actor), _("wrote to the requester") if item.visibility == "public" else _("wrote to the team"),
-        )
+        of_requester = row.requester_id is not None and item.data.get("author") == str(row.requester_id)
+        writer = (row.requester or item.actor) if of_requester else (item.author or item.actor)
+        done = _("wrote, as the requester") if of_requester else _("wrote to the requester") if item.visibility == "public" else _("wrote to the team")
+        title = Markup("<b>{}</b> {}").format(words.shown(writer), done)
         by_whom = Markup("{}").format(_("imported")) if item.type == TicketCommentImported.TOPIC else Markup("")
+    elif item.file is not None:
+        words_of = _("attached a file, for the requester too") if item.visibility == "public" else _("attached a file, for the team")
+        title, by_whom = Markup("<b>{}</b> {}").format(words.shown(item.actor), words_of), Markup("")
     else:
         first, colon, rest = item.summary.partition(": ")
         title = Markup("<b>{}</b>{}").format(words.shown(first), Markup(": {}").format(words.shown(rest)) if colon else "")
@@ -225,6 +233,7 @@ def _line(item: HistoryItem, row: TicketRow, around: Frame) -> Line:
     return Line(
         item=item, title=title, said=said, by_whom=by_whom, raw=raw_json(item), claimed=claimed,
         why_href=around.carry(f"/console/why/{row.number}?event={item.stream}:{item.version}"),
+        size=size_of(item.file.length, _) if item.file else "",
     )
 
 
@@ -234,6 +243,8 @@ def _actor(item: HistoryItem) -> Markup:
             return words.shown(item.actor)
         case "source":
             return Markup("{} {}").format(_("source"), words.shown(item.actor))
+        case "visitor":
+            return Markup("{}").format(_("by the portal, not signed in"))
         case "token":
             return Markup("{}").format(_("a program, by token"))
         case "timer":

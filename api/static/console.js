@@ -2,6 +2,7 @@
 import { startCompose } from "./compose.js";
 import { startBulk } from "./bulk.js";
 import { startConnect } from "./connect.js";
+import { startContacts } from "./contacts.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
 import { focusFirst } from "./panels.js";
@@ -17,6 +18,7 @@ startKeys();
 keepTimes();
 startConnect();
 startCompose();
+startContacts();
 startReplay(document.querySelector("[data-replay]"));
 for (const region of document.querySelectorAll("[data-live]")) startLive(region);
 // On a phone the navigation is one line that scrolls: where one is, is in sight.

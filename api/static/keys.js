@@ -93,6 +93,7 @@ function command(key) {
     case "Escape": return !document.querySelector("details.menu[open]") && chooseNone();
     case "o": return openRow();
     case "x": return chooseRow();
+    case "n": return document.querySelector("[data-new]")?.click(), true;
     case "c": return comment() || openRow("#text");
     case "y": case "t": if (!chosen().length && actOnRow(key)) return true;
   }

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from api import portal
 from api.door import SESSION_COOKIE
 from api.house import House
 from engine.errors import Conflict, InvalidInput, NotFound
@@ -30,6 +32,8 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
     ("POST", "/v2/change/enqueue"): OTHERWISE,
     ("GET", "/api/v1/queue"): READERS,
     ("GET", "/api/v1/tickets/{number}"): PEOPLE,
+    ("GET", "/api/v1/tickets/{number}/files/{file}"): PEOPLE,
+    ("POST", "/api/v1/tickets/{number}/files"): WORKERS,
     ("GET", "/api/v1/tickets/{number}/history"): PEOPLE,
     ("GET", "/api/v1/tickets/{number}/why"): READERS,
     ("GET", "/api/v1/tickets/{number}/similar"): READERS,
@@ -73,9 +77,24 @@ MATRIX: dict[tuple[str, str], frozenset[Role] | str] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
 }
+# The pages of the portal answer anybody while it is open; what each of them shows to whom is in tests/api/test_portal.py.
+PORTAL: dict[tuple[str, str], int] = {  # with what a stranger without a link is answered
+    ("GET", "/portal"): 200,
+    ("GET", "/portal/new"): 200,
+    ("POST", "/portal/new"): 422,
+    ("GET", "/portal/t/{number}"): 200,
+    ("GET", "/portal/t/{number}/{secret}"): 404,
+    ("GET", "/portal/sent/{number}"): 200,
+    ("GET", "/portal/sent/{number}/{secret}"): 404,
+    ("GET", "/portal/t/{number}/files/{file}"): 404,
+    ("GET", "/portal/t/{number}/{secret}/files/{file}"): 404,
+    ("POST", "/portal/t/{number}"): 404,
+    ("POST", "/portal/t/{number}/{secret}"): 404,
+    ("GET", "/portal/{path}"): 404,
+}
 # A live stream would not end; its route is checked by the reader's roles in tests/api/test_watch.py.
 STREAMS = {("GET", "/api/v1/stream")}
-FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000", "view": "00000000-0000-4000-8000-000000000000"}
+FILLED = {"source": "alertmanager", "number": "INC-1", "name": "acknowledge", "delivery": "00000000-0000-4000-8000-000000000000", "notice": "00000000-0000-4000-8000-000000000000", "file": "00000000-0000-4000-8000-000000000000", "view": "00000000-0000-4000-8000-000000000000"}
 
 
 def routes(client: TestClient) -> Iterator[tuple[str, str]]:
@@ -106,6 +125,26 @@ def test_the_matrix_holds_for_every_route(client: TestClient, headers: Headers, 
             assert answer.status_code in (403, 422), cell  # an empty body may be refused before the auditor is
         else:
             assert answer.status_code == 403, cell
+
+
+def test_every_page_of_the_portal_has_its_row_and_shows_strangers_nothing(client: TestClient, headers: Headers) -> None:
+    assert client.post("/api/v1/incidents", json={"title": "theirs", "requester": "x@example.com"}, headers=headers("agent")).status_code == 201
+    pages = {(method, route.path.replace(":path", "")) for route in pages_of(portal.router) for method in route.methods}
+    assert pages == set(PORTAL)
+    for (method, path), expected in PORTAL.items():
+        address = re.sub(r"{(\w+)}", lambda match: (FILLED | {"secret": "s", "file": FILLED["delivery"], "path": "else"})[match[1]], path)
+        answer = client.request(method, address)
+        assert answer.status_code == expected, (method, path)
+        assert "theirs" not in answer.text
+
+
+def pages_of(router: Any) -> Iterator[Any]:
+    """The routes of a router and of those within it."""
+    for route in router.routes:
+        if hasattr(route, "methods"):
+            yield route
+        else:
+            yield from pages_of(route.original_router)
 
 
 def test_a_refusal_is_an_event(client: TestClient, headers: Headers, house: House) -> None:

@@ -11,6 +11,7 @@ from api.access import Principal
 from api.house import House, clock_of, open_house
 from api.restore import restore
 from api.settings import BadSettings, Settings, load_settings
+from engine.attachment import read_file, seal_file
 from engine.backup import (
     MANIFEST,
     BadBackup,
@@ -25,6 +26,8 @@ from engine.incident import Incident
 from engine.installation import InstallationRestored
 from engine.ledger import Unit, Work
 from engine.priority import Level
+from engine.report import Report, open_incident
+from engine.ticket import TicketFileAttached
 from engine.vault import VaultLocked
 from projections.runner import Runner
 from tests.stores import views_at
@@ -113,6 +116,21 @@ def test_a_restored_store_holds_the_same_log_and_records_that_it_was_restored(pl
         InstallationRestored(position=made.position, digest=made.head, backed_up_at=made.created_at)
     ]
     assert "After the backup" not in titles(house)
+    house.close()
+
+
+def test_files_on_tickets_come_back_to_the_byte(place: Place) -> None:
+    content = b"\x89PNG" + bytes(range(256)) * 500
+    file = seal_file(place.house.vault, name="screen.png", media_type="image/png", content=content)
+    report = Report(title="It shows nonsense", channel="portal", files=(file,))
+    place.house.ledger.run(Unit(lambda work: open_incident(work, report), actor="tocsin"))
+    place.back_up()
+    house = place.restore()
+    (row,) = house.store.log(0, 10, types=(TicketFileAttached.TOPIC,))
+    event = house.ledger.fact(row).event
+    assert isinstance(event, TicketFileAttached)
+    assert event.name == "screen.png"
+    assert read_file(house.store, house.vault, event.digest) == content
     house.close()
 
 

@@ -216,6 +216,9 @@ PAGES = {
 def test_each_role_sees_its_pages_and_no_others(desk: Desk, login: str, role: Role) -> None:
     desk.become(login)
     for path, allowed in PAGES.items():
+        if role is Role.REQUESTER:  # is at home elsewhere
+            assert desk.client.get(path, follow_redirects=False).headers["location"] == "/portal", path
+            continue
         status = desk.client.get(path).status_code
         expected = 404 if path == "/console/nowhere" else 200
         assert status == (expected if role in allowed else 403), path
@@ -492,12 +495,46 @@ def test_a_stale_form_does_nothing_says_what_changed_and_keeps_what_was_typed(de
     assert desk.client.post(f"/console/tickets/{number}/resolve", data=form, follow_redirects=False).status_code == 303
 
 
+def test_a_comment_brings_files_along_and_needs_no_word_then(desk: Desk) -> None:
+    number = desk.ring(service="Files")
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(1_500)
+
+    def send(files: list[tuple[str, tuple[str, bytes]]], **fields: str) -> Response:
+        page = desk.page(f"/console/tickets/{number}")
+        form = {"csrf_token": field(page, "csrf_token"), "version": field(page, "version"), "visibility": "internal", **fields}
+        return desk.client.post(f"/console/tickets/{number}/comment", data=form, files=files, follow_redirects=False)
+
+    empty = ("files", ("", b""))  # what a browser sends for an input that was left empty
+    assert send([empty], text="only words").status_code == 303
+    assert send([("files", ("<b>1.png", picture)), ("files", ("error.log", b"it broke"))], text="").status_code == 303
+    assert send([("files", ("plan.pdf", b"%PDF-1.7"))], text="see the plan", visibility="public").status_code == 303
+    page = desk.page(f"/console/tickets/{number}")
+    link = re.search(rf'<a href="(/console/tickets/{number}/files/[^"]+)" download><bdi>&lt;b&gt;1.png</bdi></a> <span class="soft">1.5 KB', page)
+    assert link
+    assert desk.client.get(link[1]).content == picture
+    assert "attached a file, for the team" in page
+    assert "attached a file, for the requester too" in page
+    assert [name in page for name in ("only words", "see the plan", "error.log", "plan.pdf")] == [True] * 4
+    bad = send([("files", ("setup.exe", b"MZ"))], text="what I had typed")
+    assert bad.status_code == 422
+    assert "other files than “setup.exe”" in words(bad.text)
+    assert "what I had typed</textarea>" in bad.text
+    assert send([empty], text="").status_code == 422
+    assert send([("files", ("x.png", picture))], csrf_token="").status_code == 403
+    desk.become("ines")
+    assert desk.client.get(link[1]).status_code == 200
+    assert desk.client.get(link[1][:-4] + "0000").status_code == 404
+    desk.become("rita")
+    assert desk.client.get(link[1], follow_redirects=False).headers["location"] == "/portal"
+    desk.become("nora")
+
+
 def test_an_illegal_transition_names_what_is_possible_and_keeps_what_was_typed(desk: Desk) -> None:
     number = desk.ring(service="Illegal")
     desk.send(number, "resolve", code="solved", solution="done")
     answer = desk.send(number, "hold", reason="a long story")
     assert answer.status_code == 409
-    assert "Possible now: Comment, Reopen, Close, Link" in words(answer.text)
+    assert "Possible now: Comment, Attach a file, Reopen, Close, Link" in words(answer.text)
     assert "a long story" in answer.text
 
 

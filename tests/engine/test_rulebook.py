@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from api.rulebook_file import SHIPPED, FaultyRulebook, read_rulebook
 from engine.alert import AlertEpisodeOpened
+from engine.attachment import read_file, seal_file
 from engine.errors import InvalidInput
 from engine.event import Event
 from engine.incident import Incident, IncidentOpened, IncidentResolved
@@ -30,7 +31,7 @@ from engine.rulebook import (
 )
 from engine.service import Service, service_id
 from engine.team import Team, team_id
-from engine.ticket import TicketClosed, TicketCommented, TicketReported, TicketTriaged
+from engine.ticket import TicketClosed, TicketCommented, TicketFileAttached, TicketReported, TicketTriaged
 from engine.triage import decide
 from tests.conftest import Bell
 
@@ -138,6 +139,13 @@ class TestReports:
         kinds = [type(event) for event in events]
         assert kinds.index(TicketReported) < kinds.index(TicketTriaged) < kinds.index(IncidentResolved) < kinds.index(TicketClosed)
 
+    def test_its_files_are_there_although_it_is_closed_at_once(self) -> None:
+        file = seal_file(self.ledger.vault, name="screen.png", media_type="image/png", content=b"pixels")
+        incident, events = self.open(told=TicketReported(answers=("restarted",)), files=(file,))
+        assert incident.state_name == "closed"
+        (attached,) = (event for event in events if isinstance(event, TicketFileAttached))
+        assert read_file(self.ledger.store, self.ledger.vault, attached.digest) == b"pixels"
+
     def test_it_is_answered_in_the_language_of_who_wrote(self) -> None:
         _, events = self.open(language="sv", link="https://help.example/t/1", told=TicketReported(answers=("talk_needed",)))
         answer = next(event for event in events if isinstance(event, TicketCommented))
@@ -221,12 +229,34 @@ def publish(ledger: Ledger, *decisions: Decision) -> None:
         ("name =\n", 1, 7),
         ("[[template]]\nname = 't'\ntext = '{nummer}'\n", 3, 9),
         ("[[notice]]\nname = 'n'\nwhen = 'true'\nto = []\n", 4, 6),
+        ("[[document]]\nname = 'd'\ntitle = 'T'\nwhen = 'true'\n", 1, 1),
+        ("[[document]]\nname = 'd'\ntitle = 'T'\nwhen = 'true'\naddress = 'http://x.example/'\n", 5, 12),
+        ("[[document]]\nname = 'd'\ntitle = 'T'\nwhen = 'true'\naddress = 'https:///nowhere'\n", 5, 12),
+        ("[[document]]\nname = 'd'\ntitle = 'T'\nwhen = \"ticket.prio == 'P1'\"\ntext = 'x'\n", 4, 16),
+        ("[[document]]\nname = 'd'\ntitle = ''\nwhen = 'true'\ntext = 'x'\n", 3, 10),
+        (2 * "[[document]]\nname = 'd'\ntitle = 'T'\nwhen = 'true'\ntext = 'x'\n", 7, 9),
     ],
 )
 def test_a_fault_of_a_file_is_named_by_line_and_column(text: str, line: int, column: int) -> None:
     with pytest.raises(FaultyRulebook) as refused:
         read_rulebook(text)
     assert [(fault.line, fault.column) for fault in refused.value.faults] == [(line, column)]
+
+
+def test_documents_are_those_whose_condition_holds_each_in_the_readers_language(ledger: Ledger) -> None:
+    text = "".join(
+        f"[[document]]\nname = '{name}'\ntitle = '{title}'\nwhen = \"{when}\"\ntext = 'x'\nlanguage = '{language}'\n"
+        for name, title, when, language in (
+            ("vpn", "English", "'vpn' in words", "en"), ("vpn", "svenska", "'vpn' in words", "sv"), ("mail", "No", "'mail' in words", "en"),
+            ("any", "Any", "true", "en"),
+        )
+    )
+    edition = read_rulebook(text)
+    ledger.run(Unit(lambda work: work.load(Rulebook, RULEBOOK).publish(edition), actor="tocsin"))
+    book = ledger.get(Rulebook, RULEBOOK)
+    assert [document.title for document in book.documents_for(VPN, "en")] == ["English", "Any"]
+    assert [document.title for document in book.documents_for(VPN, "sv")] == ["svenska", "Any"]
+    assert [document.title for document in book.documents_for(VPN, "fr")] == ["English", "Any"]
 
 
 def test_a_faulty_edition_changes_nothing(ledger: Ledger) -> None:

@@ -41,6 +41,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "assign": lambda ticket: ticket.assign(team="service desk", assignee=IDA),
     "categorise": lambda ticket: ticket.categorise(category="network"),
     "comment": lambda ticket: ticket.comment(text="looking", visibility=Visibility.PUBLIC, author=IDA),
+    "attach": lambda ticket: ticket.attach(
+        file=uuid4(), name="screen.png", media_type="image/png", length=7, digest="00" * 32, visibility=Visibility.PUBLIC, by=IDA,
+    ),
     "escalate": lambda ticket: ticket.escalate(level=2, team=None, reason="needs the network team"),
     "hold": lambda ticket: ticket.hold(reason="waits for the vendor"),
     "resume": lambda ticket: ticket.resume(),
@@ -49,6 +52,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "close": lambda ticket: ticket.close(),
     "cancel": lambda ticket: ticket.cancel(reason="a drill"),
     "link": lambda ticket: ticket.link(to=uuid4(), relation=Relation.RELATED),
+    "renew-link": lambda ticket: ticket.renew_link(),
 }
 OF_INCIDENTS: Final[Mapping[str, Command]] = {
     **COMMANDS,
@@ -143,7 +147,7 @@ class TicketLife(RuleBasedStateMachine):
     @invariant()
     def the_end_is_the_end(self) -> None:
         if self.ticket.meaning in (Meaning.CLOSED, Meaning.CANCELLED):
-            assert self.ticket.legal_commands() == ("link",)
+            assert self.ticket.legal_commands() == (("link", "renew-link") if self.ticket.requester else ("link",))
 
     @invariant()
     def it_has_a_time_of_resolution_exactly_while_it_is_done(self) -> None:
@@ -259,7 +263,7 @@ def test_a_refusal_reads_as_a_sentence() -> None:
     ticket.resolve(code="solved", solution="restarted", now=LATER)
     with pytest.raises(IllegalTransition) as refused:
         ticket.resolve(code="solved", solution="restarted", now=LATER)
-    assert str(refused.value) == "cannot resolve INC-1: it is resolved; possible now: comment, reopen, close, link"
+    assert str(refused.value) == "cannot resolve INC-1: it is resolved; possible now: comment, attach, reopen, close, link"
 
 
 @pytest.mark.parametrize(
