@@ -2,11 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from tests.browser.window import PASSWORD, PHONE, Server, Watched, live
 
@@ -262,6 +263,39 @@ def test_tickets_are_handed_over_from_the_workload(desk: Watched, server: Server
     expect(page.locator(f"#{number}")).to_contain_text("To be handed over")
 
 
+def test_a_ticket_is_opened_by_keyboard_for_somebody_who_was_found_while_typing(desk: Watched, server: Server) -> None:
+    page = desk.page("/console")
+    page.keyboard.press("n")
+    expect(page).to_have_title("New ticket · Tocsin")
+    page.get_by_label("For whom").focus()
+    page.keyboard.type("mar")
+    offered = page.locator("#contacts option")
+    expect(offered).to_have_attribute("value", "Luis Marín")
+    expect(page.get_by_label("For whom")).to_be_focused()
+    # The list is the browser's own, and a browser without a window draws none; what is typed is enough as it fits one person only.
+    page.keyboard.press("Tab")
+    page.keyboard.type("The printer on the second floor is out of ink")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("is open.")
+    expect(page.locator("[data-part=facts]")).to_contain_text("Luis Marín")
+
+
+def test_files_are_attached_and_saved(desk: Watched, server: Server) -> None:
+    number = server.ring("Files", service="Files")
+    page = desk.page(f"/console/tickets/{number}")
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(2_000)
+    page.get_by_label("Files").set_input_files([FilePayload(name="Größe.png", mimeType="image/png", buffer=picture)])
+    page.get_by_role("button", name="Comment").click()
+    link = page.get_by_role("link", name="Größe.png")
+    with page.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == "Größe.png"
+    assert Path(download.value.path()).read_bytes() == picture
+    # Loaded as a page it is not shown either.
+    with page.expect_download():
+        page.evaluate("(address) => location.assign(address)", link.get_attribute("href"))
+
+
 def test_without_scripts_everything_but_live_and_the_slider_works(server: Server, browser: Browser, signed_in: Any) -> None:
     number = server.ring("No scripts", service="Plain")
     context = browser.new_context(base_url=server.address, storage_state=signed_in, java_script_enabled=False)
@@ -301,7 +335,7 @@ PATHS = [
     "/console", "/console?as_of=2026-01-01T02:14", "/console/alerts", "/console/deliveries", "/console/requests",
     "/console/changes", "/console/measures", "/console/measures?days=90", "/console/sign-in", "/console/nowhere",
     "/console/search?q=is", "/console/workload?of=nobody",
-    "/console/services", "/console/teams", "/console/people",
+    "/console/services", "/console/teams", "/console/people", "/console/new",
 ]
 
 
@@ -326,7 +360,7 @@ def test_every_text_has_contrast_enough(server: Server, browser: Browser, signed
     number = server.ring("Contrast", service="Contrast")
     context = browser.new_context(base_url=server.address, storage_state=signed_in, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
-    for path in ["/console", f"/console/tickets/{number}", "/console/measures", "/console/alerts", "/console?as_of=2026-01-01T02:14", "/console/search?q=is", "/console/workload?of=nobody"]:
+    for path in ["/console", f"/console/tickets/{number}", "/console/measures", "/console/alerts", "/console?as_of=2026-01-01T02:14", "/console/search?q=is", "/console/workload?of=nobody", "/console/new"]:
         page.goto(path)
         poor = page.evaluate(CONTRAST)
         assert poor == [], f"{path} {poor[:5]}"
