@@ -7,9 +7,6 @@ from engine.postgres_schema import NotMigrated
 from engine.postgres_store import PostgresStore
 from engine.sqlite_store import SqliteStore
 from engine.store import Store
-from projections.files import Files
-from projections.place import Place
-from projections.schemas import Schemas
 
 
 def is_there(settings: Settings) -> bool:
@@ -40,17 +37,6 @@ def open_store(settings: Settings) -> Store:
     if settings.server is None:
         return SqliteStore(settings.log_file)
     return PostgresStore(settings.server.get_secret_value(), pooled=settings.database_pooler)
-
-
-def open_views(settings: Settings) -> Place:
-    """Where the views lie.
-
-    Raises:
-        StoreUnavailable: it cannot be opened.
-    """
-    if settings.server is None:
-        return Files(settings.data / "views.db")
-    return Schemas(settings.server.get_secret_value(), pooled=settings.database_pooler)
 
 
 def open_keyring(settings: Settings) -> Keyring:

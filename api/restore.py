@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from api.database import open_views
 from api.house import open_house
 from api.settings import BadSettings, Settings
 from engine.backup import BadBackup, Manifest, Tell, check, nothing_to_tell, sync_file, sync_folder, take
@@ -86,7 +85,7 @@ def _build(settings: Settings, manifest: Manifest, tell: Tell) -> int:
     house = open_house(settings, first_admin=False)
     try:
         house.ledger.run(Unit(lambda work: _restored(work, manifest), actor="tocsin"))
-        runner = Runner(house.ledger, open_views(settings))
+        runner = Runner(house.ledger, settings.data / "views.db")
         try:
             head = house.store.head().position
             while runner.step():

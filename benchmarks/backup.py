@@ -13,7 +13,6 @@ from benchmarks.figures import scratch, seconds, tell
 from benchmarks.history import files, start_of, tickets
 from benchmarks.intake import SECONDS, load, server, tocsin
 from engine.clock import SimulatedClock
-from projections.files import Files
 from projections.runner import Runner
 
 EVENTS_A_TICKET = 5
@@ -58,7 +57,7 @@ def _build(data: Path, wanted: int) -> None:
     clock = SimulatedClock(start_of(30), running=False)
     house = open_house(load_settings({}, data=data), clock=clock)
     events = tickets(house.ledger, clock, closed=wanted // EVENTS_A_TICKET, left_open=wanted // 100, days=30)
-    runner = Runner(house.ledger, Files(data / "views.db"))
+    runner = Runner(house.ledger, data / "views.db")
     runner.catch_up()
     runner.close()
     house.close()

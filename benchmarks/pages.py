@@ -15,7 +15,6 @@ from benchmarks.figures import scratch, share, tell, times
 from benchmarks.history import files, start_of, tickets
 from benchmarks.intake import memory_mib, server
 from engine.clock import SimulatedClock
-from projections.files import Files
 from projections.runner import Runner
 
 DAYS = 60.0
@@ -49,7 +48,7 @@ def build(data: Path, left_open: int, closed: int) -> None:
     house = open_house(load_settings({}, data=data), clock=clock, first_admin=False)
     house.directory.open_account(login="bench", name="Bench", role="admin", password=PASSWORD)
     events = tickets(house.ledger, clock, closed=closed, left_open=left_open, days=DAYS)
-    runner = Runner(house.ledger, Files(data / "views.db"))
+    runner = Runner(house.ledger, data / "views.db")
     runner.catch_up()
     runner.close()
     house.close()

@@ -25,7 +25,6 @@ from engine.sqlite_store import SqliteStore
 from engine.ticket import Ticket, Visibility
 from engine.vault import Vault
 from projections import search
-from projections.files import Files
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from projections.search_page import asked, similar
@@ -108,7 +107,7 @@ def run(_: argparse.Namespace) -> None:
         events = fill(ledger, clock, TICKETS)
         tell(f"store of {TICKETS:,} tickets", f"{events:,} events", f"made in {time.perf_counter() - begun:.0f} s")
         costs(ledger, folder, events)
-        runner = Runner(ledger, Files(folder / "views.db"))
+        runner = Runner(ledger, folder / "views.db")
         runner.catch_up()
         sizes = dict(files(folder))
         tell("log.db, views.db", f"{sizes['log.db']:,.0f}, {sizes['views.db']:,.0f} MiB")
@@ -199,7 +198,7 @@ def costs(ledger: Ledger, folder: Path, events: int) -> None:
     spent: dict[str, float] = {}
     # In turns, the better of two: other work on the machine must not fall on one side only.
     for name, chosen in (("without", without), ("with", PROJECTIONS)) * 2:
-        runner = Runner(ledger, Files(folder / f"{name}-{len(spent)}.db"), projections=chosen)
+        runner = Runner(ledger, folder / f"{name}-{len(spent)}.db", projections=chosen)
         once = seconds(lambda runner=runner: _advance(runner, most))  # type: ignore[misc]  # mypy can't see through the default
         runner.close()
         for file in folder.glob(f"{name}-*"):

@@ -11,7 +11,6 @@ from engine.ledger import Ledger
 from engine.sqlite_store import SqliteStore
 from engine.vault import Vault
 from projections import work_queue
-from projections.files import Files
 from projections.registry import PROJECTIONS
 from projections.runner import Runner
 
@@ -25,7 +24,7 @@ def run(_: argparse.Namespace) -> None:
         for round_, size in enumerate((20_000, 80_000)):
             events += tickets(ledger, clock, closed=size * 9 // 10, left_open=size // 10, days=30)
             for name, chosen, bar in (("queue", (work_queue.PROJECTION,), "bar: >= 25,000 events/s"), ("all views", PROJECTIONS, "")):
-                runner = Runner(ledger, Files(folder / f"{name}-{round_}.db"), projections=chosen)
+                runner = Runner(ledger, folder / f"{name}-{round_}.db", projections=chosen)
                 spent = seconds(runner.catch_up)
                 runner.close()
                 tell(f"{name}, {events:,} events", f"{events / spent:,.0f} events/s", bar)

@@ -5,6 +5,7 @@ batch before SQL is touched, so that a storm of repeats costs a few rows. An ale
 to its n-th episode that was seen opening, in whatever order a commit holds the two. `projections/alert_page.py` reads them.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,7 +24,6 @@ from engine.alert import (
 from engine.clock import micros
 from engine.delivery import DeliveryReceived, Disposition
 from engine.event import Event, Fact
-from projections.connection import Connection
 from projections.projection import Projection, Table, rows_in
 from projections.work_queue import add_counts
 
@@ -219,7 +219,7 @@ class AlertFold:
         return fold
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     streams: dict[UUID, list[Fact]] = {}
     deliveries: list[Fact] = []
     for fact in facts:
@@ -244,7 +244,7 @@ _PUT_EPISODE: Final = (
 )
 
 
-def _transitions(connection: Connection, streams: dict[UUID, list[Fact]]) -> None:
+def _transitions(connection: sqlite3.Connection, streams: dict[UUID, list[Fact]]) -> None:
     known = [stream for stream, facts in streams.items() if facts[0].version > 1]
     folds: dict[UUID, AlertFold] = {}
     for row in rows_in(connection, _SELECT, [stream.bytes for stream in known]):
@@ -285,7 +285,7 @@ class _Report:
         self.title = ""
 
 
-def _count(connection: Connection, deliveries: Sequence[Fact]) -> None:
+def _count(connection: sqlite3.Connection, deliveries: Sequence[Fact]) -> None:
     """Count opened and repeated monitoring events, by alert and episode."""
     opened, repeated = Disposition.OPENED, Disposition.REPEATED
     # By alert: reports of the episode that was open before this batch, then of each that is opened in it.
@@ -317,7 +317,7 @@ def _count(connection: Connection, deliveries: Sequence[Fact]) -> None:
     )
 
 
-def _write_reports(connection: Connection, reports: dict[UUID, list[_Report]], recorded: dict[int, int]) -> None:
+def _write_reports(connection: sqlite3.Connection, reports: dict[UUID, list[_Report]], recorded: dict[int, int]) -> None:
     sql = "SELECT alert, max(opening) FROM alert_reports WHERE alert IN ({keys}) GROUP BY alert"
     last = dict(rows_in(connection, sql, [alert.bytes for alert in reports]))
     rows = []

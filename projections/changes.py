@@ -1,5 +1,6 @@
 """The changes view: what was altered on purpose, to be held against the incidents that followed. CHG-"""
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +12,6 @@ from engine.change import ChangeRecorded
 from engine.clock import from_micros, micros
 from engine.errors import InvalidInput
 from engine.event import Fact
-from projections.connection import Connection
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table
 from projections.views import Reader
@@ -51,7 +51,7 @@ class ChangeRow(msgspec.Struct, frozen=True, kw_only=True):
     link: str | None = None
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     rows = []
     for fact in facts:
         event = fact.event

@@ -4,6 +4,7 @@ Texts are not copied: a page reads them from the delivery's event in the log. Bo
 `projections/delivery_page.py` reads these tables.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +12,6 @@ from typing import Final
 from engine.clock import micros
 from engine.delivery import DeliveryReceived, DeliveryRejected, Disposition
 from engine.event import Fact
-from projections.connection import Connection
 from projections.projection import Projection, Table
 
 # As stored; new ones are added at the end.
@@ -52,7 +52,7 @@ CREATE TABLE disposition_counts (disposition INTEGER PRIMARY KEY, number INTEGER
 """
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     deliveries: list[tuple[object, ...]] = []
     rows: list[tuple[int, int, int, bytes | None]] = []
     for fact in facts:

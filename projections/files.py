@@ -1,4 +1,8 @@
-"""Views in files: `views.db` is a symbolic link to the present generation's (`views.db.1`, `views.db.2`, …)."""
+"""Where views lie: `views.db` is a symbolic link to the file of the present generation (`views.db.1`, `views.db.2`, …).
+
+A rebuild makes the next generation beside the present one and then moves the link, so readers change over between two reads and
+never wait. Everything in a generation comes from the log, so each is disposable.
+"""
 
 import contextlib
 import fcntl
@@ -10,8 +14,6 @@ from typing import Final
 from urllib.parse import quote
 
 from engine.errors import StoreUnavailable
-from projections.connection import Connection
-from projections.place import Damaged
 
 BUSY_SECONDS: Final = 10.0
 WRITER_CACHE_KIB: Final = 8_000
@@ -19,8 +21,12 @@ READER_CACHE_KIB: Final = 4_000
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 
+class Damaged(Exception):
+    """A generation cannot be read any more; it is made again from the log."""
+
+
 class Files:
-    """`projections.place.Place` beside one link."""
+    """The generations of one installation's views, numbered from 1; 0 is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,16 +42,24 @@ class Files:
             return 0
 
     def switch(self, generation: int) -> None:
+        """Let this generation be the present one, in one step."""
         beside = self.path.with_name(f"{self.path.name}.link")
         beside.unlink(missing_ok=True)
         beside.symlink_to(self.file(generation).name)
         beside.replace(self.path)
 
     def generations(self) -> list[int]:
+        """Those that are there, ascending."""
         names = (found.name.rpartition(".")[2] for found in self.path.parent.glob(f"{self.path.name}.*"))
         return sorted(int(name) for name in names if name.isdigit())
 
-    def writer(self, generation: int) -> Connection:
+    def writer(self, generation: int) -> sqlite3.Connection:
+        """A connection that changes a generation, made where there is none.
+
+        Raises:
+            Damaged: what is there is no generation of views.
+            StoreUnavailable: it cannot be opened now.
+        """
         try:
             return _connect(self.file(generation), create=True, cache_kib=WRITER_CACHE_KIB)
         except sqlite3.OperationalError as error:
@@ -53,7 +67,8 @@ class Files:
         except sqlite3.DatabaseError as error:
             raise Damaged(str(error)) from error
 
-    def reader(self, generation: int) -> Connection | None:
+    def reader(self, generation: int) -> sqlite3.Connection | None:
+        """A connection that only reads; None: the generation is gone."""
         try:
             connection = _connect(self.file(generation), create=False, cache_kib=READER_CACHE_KIB)
         except sqlite3.OperationalError:
@@ -62,6 +77,7 @@ class Files:
         return connection
 
     def copy(self, generation: int, target: int) -> None:
+        """Make `target` a copy of a generation."""
         with (
             contextlib.closing(sqlite3.connect(self.file(generation))) as source,
             contextlib.closing(sqlite3.connect(self.file(target))) as copy,
@@ -75,6 +91,7 @@ class Files:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
+        """Whether nobody else builds a generation here, for as long as the block lasts."""
         with self.path.with_name(f"{self.path.name}.lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,9 +99,6 @@ class Files:
                 yield False
                 return
             yield True
-
-    def columns(self, connection: Connection, table: str) -> list[str]:
-        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
 def _connect(path: Path, *, create: bool, cache_kib: int) -> sqlite3.Connection:

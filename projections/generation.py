@@ -12,13 +12,23 @@ from engine.errors import StoreUnavailable
 from engine.event import Fact
 from engine.ledger import Ledger
 from engine.store import Row
-from projections.place import TRACKING, Damaged, Place
+from projections.files import Damaged, Files
 from projections.projection import Projection
 
 MOST_IN_A_PAGE: Final = 2_000
 # Deliveries may be large: a page ends here, so that memory stays flat whatever they hold.
 MOST_BYTES_IN_A_PAGE: Final = 2 * 2**20
 _CHUNK: Final = 250
+
+TRACKING: Final = """
+CREATE TABLE IF NOT EXISTS tracking (
+    name     TEXT PRIMARY KEY,
+    version  INTEGER NOT NULL,
+    position INTEGER NOT NULL,      -- the last event that is in the view
+    store    TEXT,                  -- of which log
+    digest   BLOB                   -- SHA-256 of that event's canonical bytes
+) WITHOUT ROWID
+"""
 
 
 def statements(ddl: str) -> Iterator[str]:
@@ -51,7 +61,7 @@ class Generation:
         positions: by projection, the last event that is in its tables, as this object last saw it.
     """
 
-    def __init__(self, ledger: Ledger, place: Place, number: int, projections: Sequence[Projection]) -> None:
+    def __init__(self, ledger: Ledger, place: Files, number: int, projections: Sequence[Projection]) -> None:
         """
         Raises:
             Damaged: what is there is no generation of views.

@@ -4,6 +4,7 @@ To a ticket belong, besides its own stream: its alerts joining and ending, their
 timers, its notices, and links from other tickets. Nothing is copied: `projections/history_page.py` reads the events themselves.
 """
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -35,7 +36,6 @@ from engine.notice import (
 )
 from engine.ticket import TicketLinked
 from engine.timer import TimerCancelled, TimerFired, TimerSet
-from projections.connection import Connection
 from projections.projection import Projection, Table, rows_in
 from projections.ticket_fold import TICKET_EVENTS
 
@@ -66,7 +66,7 @@ CREATE TABLE history_owners (
 """
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     owners = _owners(connection, facts)
     changed: dict[bytes, bytes | None] = {}
     rows: list[tuple[bytes, int]] = []
@@ -82,7 +82,7 @@ def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
     )
 
 
-def _owners(connection: Connection, facts: Iterable[Fact]) -> dict[bytes, bytes]:
+def _owners(connection: sqlite3.Connection, facts: Iterable[Fact]) -> dict[bytes, bytes]:
     streams: dict[bytes, bool] = {}
     for fact in facts:
         kind = type(fact.event)

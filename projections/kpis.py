@@ -5,6 +5,7 @@ counted stays counted, and `as_of` is a bound on the position. docs/measures.md 
 `projections/kpi_page.py`.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
@@ -35,7 +36,6 @@ from engine.ticket import (
     TicketTriaged,
 )
 from projections import target_editions
-from projections.connection import Connection
 from projections.projection import Projection, rows_in
 from projections.projection import Table as ViewTable
 from projections.response import agent_of, responds
@@ -157,7 +157,7 @@ class _State:
 class _Batch:
     """Facts gathered from a batch of events."""
 
-    def __init__(self, connection: Connection, editions: Editions) -> None:
+    def __init__(self, connection: sqlite3.Connection, editions: Editions) -> None:
         self._editions = editions
         row = connection.execute("SELECT number FROM kpi_totals WHERE name = 'open'").fetchone()
         self.open: int = row[0] if row else 0
@@ -307,7 +307,7 @@ def _agent(fact: Fact) -> bytes | None:
     return None if agent is None else agent.bytes
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     editions = kept_editions(connection, "kpi_target_editions", facts)
     tickets = [fact for fact in facts if type(fact.event) not in (DeliveryReceived, TargetsSet)]
     if tickets:

@@ -3,6 +3,7 @@
 People are in `projections/people.py`; how many tickets are open is asked of the work queue.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +17,6 @@ from engine.incident import IncidentOpened
 from engine.request import RequestSubmitted
 from engine.service import ServiceRegistered
 from engine.team import TeamRegistered
-from projections.connection import Connection
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
@@ -102,7 +102,7 @@ class HeardName(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     heard: dict[str, list[int]] = {}
     for fact in facts:
         event = fact.event
@@ -127,7 +127,7 @@ def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
     )
 
 
-def _service(connection: Connection, event: ServiceRegistered, fact: Fact) -> None:
+def _service(connection: sqlite3.Connection, event: ServiceRegistered, fact: Fact) -> None:
     connection.execute(
         "INSERT INTO services (name, owner_team, tier, description, version, position) "
         "VALUES (:name, :owner_team, :tier, :description, :version, :position) ON CONFLICT (name) DO UPDATE SET "

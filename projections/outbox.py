@@ -3,6 +3,7 @@
 `engine/notice.py` decides that a notice is due, `api/notices/sender.py` takes from here what is to be sent.
 """
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -15,7 +16,6 @@ from engine.errors import InvalidInput
 from engine.event import Fact
 from engine.notice import NoticeAbandoned, NoticeFailed, NoticeRequested, NoticeRetried, NoticeSent, Purpose
 from engine.recipient import RecipientAdded, RecipientChanged, RecipientRemoved, masked
-from projections.connection import Connection
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table
 from projections.views import Reader
@@ -107,7 +107,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     rulebook_version: int
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     for fact in facts:
         event, at = fact.event, micros(fact.recorded_at)
         match event:
@@ -140,13 +140,13 @@ def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
                 connection.execute("UPDATE recipients SET active = 0 WHERE name = ?", (event.name,))
 
 
-def _settle(connection: Connection, notice: UUID, status: str, attempt: int, at: int, said: str) -> None:
+def _settle(connection: sqlite3.Connection, notice: UUID, status: str, attempt: int, at: int, said: str) -> None:
     connection.execute(
         "UPDATE outbox SET status = ?, attempts = ?, settled_at = ?, said = ? WHERE id = ?", (status, attempt, at, said, notice.bytes)
     )
 
 
-def _recipient(connection: Connection, event: RecipientAdded | RecipientChanged, position: int) -> None:
+def _recipient(connection: sqlite3.Connection, event: RecipientAdded | RecipientChanged, position: int) -> None:
     connection.execute(
         "INSERT INTO recipients (name, channel, shape, place, language, active, added) VALUES (?, ?, ?, ?, ?, 1, ?) "
         "ON CONFLICT (name) DO UPDATE SET channel = excluded.channel, shape = excluded.shape, place = excluded.place, "

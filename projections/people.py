@@ -3,6 +3,7 @@
 Logins and addresses stay in the ledger.
 """
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -12,7 +13,6 @@ import msgspec
 from engine.codec import ERASED
 from engine.event import Fact
 from engine.person import AccountOpened, LanguageChosen, PersonChanged, PersonRegistered, RoleChanged
-from projections.connection import Connection
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
@@ -44,7 +44,7 @@ class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     for fact in facts:
         event = fact.event
         if isinstance(event, PersonRegistered):

@@ -5,13 +5,13 @@ Each module of this room that keeps tables ends with its `PROJECTION`; `projecti
 alone, and how the facts were cut into batches leaves no trace in its rows.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from engine.event import Event, Fact
-from projections.connection import Connection
 
 # Fewer than the 999 bound values of SQLite's oldest limit.
 MOST_IN_A_LIST: Final = 500
@@ -47,7 +47,7 @@ class Projection:
     tables: tuple[Table, ...]
     ddl: str
     events: frozenset[type[Event]]
-    apply: Callable[[Connection, Sequence[Fact]], None]
+    apply: Callable[[sqlite3.Connection, Sequence[Fact]], None]
 
 
 def batched(values: Sequence[Any], size: int = MOST_IN_A_LIST) -> Iterator[list[Any]]:
@@ -57,7 +57,7 @@ def batched(values: Sequence[Any], size: int = MOST_IN_A_LIST) -> Iterator[list[
         yield batch
 
 
-def rows_in(connection: Connection, sql: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+def rows_in(connection: sqlite3.Connection, sql: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     """Rows of a query over many keys; `{keys}` in `sql` stands for the bound list. The order is the database's."""
     for batch in batched(keys):
         yield from connection.execute(sql.format(keys=", ".join("?" * len(batch))), batch)

@@ -4,6 +4,7 @@ Only one process builds at a time; old generations are cleared away when nobody 
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,9 +12,8 @@ from typing import Any
 
 from engine.errors import Conflict, NotFound
 from engine.ledger import Ledger
-from projections.connection import Connection
+from projections.files import Files
 from projections.generation import Generation
-from projections.place import Place
 from projections.projection import Projection, Table
 from projections.views import Reader
 
@@ -48,7 +48,7 @@ class Difference:
         return f"{self.projection}: {place}: {self.column} is {self.live!r}, the log says {self.rebuilt!r}"
 
 
-def clear_old(place: Place) -> None:
+def clear_old(place: Files) -> None:
     """Remove generations that nothing stands for any more (at start: readers of this process have none open yet)."""
     with place.alone() as alone:
         present = place.present()
@@ -58,7 +58,7 @@ def clear_old(place: Place) -> None:
 
 
 @contextlib.contextmanager
-def build_beside(ledger: Ledger, place: Place, projections: Sequence[Projection], *, name: str | None) -> Iterator[Generation]:
+def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection], *, name: str | None) -> Iterator[Generation]:
     """The next generation: empty, or with `name` a copy of the present one in which that view is empty.
 
     It is removed afterwards unless it has become the present one. The generation before the present one is kept until the next
@@ -100,7 +100,7 @@ def compare(live: Reader, rebuilt: Generation, projections: Sequence[Projection]
     return None
 
 
-def _compare(projection: str, table: Table, live: Reader, rebuilt: Connection) -> Difference | None:
+def _compare(projection: str, table: Table, live: Reader, rebuilt: sqlite3.Connection) -> Difference | None:
     columns = live.columns(table.name)
     key = [columns.index(column.strip()) for column in table.key.split(",")]
     sql = f"SELECT {', '.join(columns)} FROM {table.name} ORDER BY {table.key}"

@@ -9,14 +9,15 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, Self
 
 import structlog
 
 from engine.errors import Conflict, StoreUnavailable
 from engine.ledger import Ledger
+from projections.files import Damaged, Files
 from projections.generation import MOST_IN_A_PAGE, Generation, Poisoned
-from projections.place import Damaged, Place
 from projections.projection import Projection
 from projections.rebuild import Difference, Progress, build_beside, clear_old, compare, nothing_to_tell
 from projections.registry import PROJECTIONS
@@ -39,8 +40,9 @@ class Runner:
     """
 
     def __init__(
-        self, ledger: Ledger, place: Place, *, projections: Sequence[Projection] = PROJECTIONS, page: int = MOST_IN_A_PAGE
+        self, ledger: Ledger, path: Path, *, projections: Sequence[Projection] = PROJECTIONS, page: int = MOST_IN_A_PAGE
     ) -> None:
+        place = Files(path)
         self.views = Views(ledger, place)
         self.failure: str | None = None
         self._ledger, self._place, self._projections, self._page = ledger, place, tuple(projections), page

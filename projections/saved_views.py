@@ -1,5 +1,6 @@
 """The saved views, for the navigation: whose they are, in their order. Always those of now: the past is not saved."""
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -8,7 +9,6 @@ import msgspec
 
 from engine.event import Fact
 from engine.saved_view import SavedView, ViewChanged, ViewRemoved, ViewSaved, moved
-from projections.connection import Connection
 from projections.projection import Projection, Table
 from projections.views import Reader
 
@@ -39,7 +39,7 @@ class SavedViewRow(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     for fact in facts:
         event = fact.event
         if not isinstance(event, ViewSaved | ViewChanged | ViewRemoved):
@@ -59,7 +59,7 @@ def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
         )
 
 
-def _shelf(connection: Connection, owner: bytes) -> list[SavedView]:
+def _shelf(connection: sqlite3.Connection, owner: bytes) -> list[SavedView]:
     rows = connection.execute("SELECT view, name, query FROM saved_views WHERE owner = ? ORDER BY place", (owner,))
     return [SavedView(view=UUID(bytes=row[0]), name=row[1], query=row[2]) for row in rows]
 

@@ -10,6 +10,7 @@ Personal text stands here opened, in a file that only its owner may read. Whose 
 out, and what it leaves is what a rebuild gives once the person's key is destroyed: both know an erased text as none.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,6 @@ from engine.incident import IncidentImported, IncidentOpened, IncidentResolved
 from engine.person import PersonRegistered
 from engine.request import RequestFulfilled, RequestImported, RequestSubmitted
 from engine.ticket import MEANINGS, Meaning, TicketCommented, TicketCommentImported, TicketFileAttached, Visibility
-from projections.connection import Connection
 from projections.projection import Projection, Table, rows_in
 
 # A longer text is found by its beginning, a longer conversation by its first comments.
@@ -257,7 +257,7 @@ _FIRST_TEXT: Final = len(FACTS)
 class _Batch:
     """What a batch of facts does to the documents, gathered and then written at once."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._documents: dict[bytes, Document] = {}
         # id -> [hosts, alerts], or None where there is nothing (any more)
@@ -358,7 +358,7 @@ class _Batch:
         )
 
 
-def _replace(connection: Connection, documents: Sequence[Document]) -> None:
+def _replace(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
     """Write documents with their new comments, and index them anew."""
     known = [document for document in documents if document.stored is not None]
     comments = _comments(connection, [document.ticket for document in known])
@@ -379,7 +379,7 @@ def _replace(connection: Connection, documents: Sequence[Document]) -> None:
     ])
 
 
-def _comments(connection: Connection, tickets: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
+def _comments(connection: sqlite3.Connection, tickets: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
     """Ticket -> (visibility, text) of its comments, oldest first."""
     found: dict[int, list[tuple[str, str]]] = {}
     sql = "SELECT ticket, visibility, text FROM search_comments WHERE ticket IN ({keys}) ORDER BY ticket, position"
@@ -397,11 +397,11 @@ def _joined(comments: Iterable[tuple[str, str]]) -> tuple[str, str]:
     )
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     _Batch(connection).take(facts)
 
 
-def forget(connection: Connection, subject: UUID) -> None:
+def forget(connection: sqlite3.Connection, subject: UUID) -> None:
     """Take everything that a person said, and their name, out of the documents and the index; within a transaction.
 
     What is left is what a rebuild gives after the person's key was destroyed. The words are gone from the pages of the file
@@ -442,7 +442,7 @@ def _in_parts(documents: Sequence[Document], size: int = 500) -> Iterator[Sequen
         yield documents[start : start + size]
 
 
-def erase(connection: Connection, subject: UUID) -> None:
+def erase(connection: sqlite3.Connection, subject: UUID) -> None:
     """`forget`, committed, and the file's write-ahead log emptied of what stood there."""
     kept = connection.execute("PRAGMA secure_delete").fetchone()[0]
     connection.execute("BEGIN IMMEDIATE")

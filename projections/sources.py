@@ -1,5 +1,6 @@
 """The sources view: who may report, as configured, and when each was last heard."""
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +12,6 @@ from engine.clock import from_micros, micros
 from engine.delivery import DeliveryReceived, DeliveryRejected
 from engine.event import Fact
 from engine.source import SourceAdded
-from projections.connection import Connection
 from projections.projection import Projection, Table
 from projections.views import Reader
 
@@ -71,7 +71,7 @@ class _Heard:
         self.rejected_at: int | None = None
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     heard: dict[str, _Heard] = {}
     for fact in facts:
         event = fact.event

@@ -1,5 +1,6 @@
 """Which table of targets was in force when: a promise is made by the edition of its moment, and stays."""
 
+import sqlite3
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -8,7 +9,6 @@ from engine.event import Fact
 from engine.ledger import Ledger
 from engine.priority import Priority
 from engine.target import DEFAULT_TARGETS, TARGETS, Target, TargetsSet
-from projections.connection import Connection
 
 Table = Mapping[Priority, Target]
 
@@ -52,7 +52,7 @@ CREATE TABLE {table} (
 KEY: Final = "position, priority"
 
 
-def kept_editions(connection: Connection, table: str, facts: Sequence[Fact]) -> Editions:
+def kept_editions(connection: sqlite3.Connection, table: str, facts: Sequence[Fact]) -> Editions:
     """The editions so far; those of this batch are kept in `table`."""
     connection.executemany(
         f"INSERT INTO {table} (position, priority, response, resolution) VALUES (?, ?, ?, ?)",

@@ -1,16 +1,18 @@
 """The views from the reading side: each read has a snapshot of its own, in whatever generation is the present one."""
 
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from engine.errors import StoreUnavailable
 from engine.ledger import Ledger
-from projections.connection import Connection, Values
-from projections.place import Place
+from projections.files import Files
 
 MOST_IDLE: Final = 8
+
+Values = Mapping[str, Any] | Sequence[Any]
 
 
 class Reader:
@@ -20,8 +22,8 @@ class Reader:
         position: the last event that is in this snapshot.
     """
 
-    def __init__(self, connection: Connection, place: Place, ledger: Ledger, position: int) -> None:
-        self._connection, self._place = connection, place
+    def __init__(self, connection: sqlite3.Connection, ledger: Ledger, position: int) -> None:
+        self._connection = connection
         self.ledger = ledger
         self.position = position
 
@@ -38,7 +40,7 @@ class Reader:
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table of these views, in its order."""
-        return self._place.columns(self._connection, table)
+        return [row[1] for row in self.rows(f"PRAGMA table_info({table})")]
 
     def iterate(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
         """Rows one by one, for what may stop early."""
@@ -52,10 +54,10 @@ class Reader:
 class Views:
     """The reading side, for any thread: each read has a snapshot of its own."""
 
-    def __init__(self, ledger: Ledger, place: Place) -> None:
+    def __init__(self, ledger: Ledger, place: Files) -> None:
         self.ledger, self.place = ledger, place
         self._lock = threading.Lock()
-        self._idle: list[tuple[int, Connection]] = []
+        self._idle: list[tuple[int, sqlite3.Connection]] = []
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -68,13 +70,13 @@ class Views:
         try:
             connection.execute("BEGIN")
             row = connection.execute("SELECT min(position) FROM tracking").fetchone()
-            yield Reader(connection, self.place, self.ledger, row[0] or 0)
+            yield Reader(connection, self.ledger, row[0] or 0)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._give(generation, connection)
 
-    def _take(self) -> tuple[int, Connection]:
+    def _take(self) -> tuple[int, sqlite3.Connection]:
         # Twice: a generation may be cleared away between asking which one it is and opening it.
         for _ in range(2):
             generation = self.place.present()
@@ -96,7 +98,7 @@ class Views:
                 return generation, connection
         raise StoreUnavailable("the views are not built yet")
 
-    def _give(self, generation: int, connection: Connection) -> None:
+    def _give(self, generation: int, connection: sqlite3.Connection) -> None:
         with self._lock:
             if len(self._idle) < MOST_IDLE:
                 self._idle.append((generation, connection))

@@ -5,6 +5,7 @@ ones lie in `queue_index`, which finds those that cover a position, ordered by r
 else a filter asks of the past (state, team, assignee) is in `ticket_versions`. `projections/queue_page.py` reads them.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,6 @@ from engine.event import Event, Fact
 from engine.target import TargetsSet
 from engine.ticket import TicketLinked
 from projections import target_editions
-from projections.connection import Connection
 from projections.projection import Projection, Table, rows_in
 from projections.target_editions import Editions, kept_editions
 from projections.ticket_fold import CHANGING, COLUMNS, OPENINGS, TICKET_EVENTS, TicketFold
@@ -173,7 +173,7 @@ def rank(priority: int, opened_at: int) -> int:
     return priority << MINUTE_BITS | min(max(minutes, 0), MOST_MINUTES)
 
 
-def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
     streams: dict[UUID, list[Fact]] = {}
     membership: list[Fact] = []
     editions = kept_editions(connection, "target_editions", facts)
@@ -193,7 +193,7 @@ def _apply(connection: Connection, facts: Sequence[Fact]) -> None:
 class _Changes:
     """What a batch does to tickets, gathered and then written at once."""
 
-    def __init__(self, connection: Connection, editions: Editions) -> None:
+    def __init__(self, connection: sqlite3.Connection, editions: Editions) -> None:
         self._connection, self._editions = connection, editions
         self._versions: list[tuple[Any, ...]] = []
         self._ended: list[tuple[int, ...]] = []
@@ -308,7 +308,7 @@ def _counted(fold: TicketFold) -> tuple[str, int, str, bool]:
 
 
 def add_counts(
-    connection: Connection, table: str, columns: Sequence[str], counts: "Mapping[tuple[Any, ...], int]"
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], counts: "Mapping[tuple[Any, ...], int]"
 ) -> None:
     """Add to rows of counters; a counter of nothing has no row, whichever batches led there."""
     changed = [(*key, number) for key, number in counts.items() if number]
@@ -325,7 +325,7 @@ def add_counts(
 class _Members:
     """Which alerts belong to which incident, and how many of them fire."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         # incident -> alert -> [position of joining, firing]
         self._members: dict[UUID, dict[UUID, list[int]]] = {}

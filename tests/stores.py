@@ -16,9 +16,6 @@ from engine.postgres_keyring import PostgresKeyring
 from engine.postgres_store import PostgresStore
 from engine.sqlite_store import SqliteStore
 from engine.store import Store
-from projections.files import Files
-from projections.place import Place
-from projections.schemas import Schemas
 from tests.services.postgres import Postgres, running
 
 ON_POSTGRES: Final = os.environ.get("TESTS_ON", "sqlite") == "postgres"
@@ -61,11 +58,6 @@ def store_at(folder: Path) -> Store:
 def keyring_at(folder: Path) -> Keyring:
     """Open the keys of a store."""
     return PostgresKeyring(database_of(folder)) if ON_POSTGRES else SqliteKeyring(folder / "keys.db")
-
-
-def views_at(path: Path) -> Place:
-    """Where views lie; a path stands for a place of their own."""
-    return Schemas(database_of(path)) if ON_POSTGRES else Files(path)
 
 
 def settings_at(data: Path, environment: dict[str, str] | None = None, **overrides: Any) -> Settings:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from api.database import is_there, open_views
+from api.database import is_there
 from api.house import House, open_house
 from api.settings import BadSettings, load_settings
 from projections.runner import Runner
@@ -55,7 +55,7 @@ def tell_of_key(house: House) -> None:
 def viewed(data: Path | None) -> Iterator[tuple[House, Runner]]:
     """The store with its views brought up to the head of the log."""
     with opened(data, must_exist=True) as house:
-        runner = Runner(house.ledger, open_views(house.settings))
+        runner = Runner(house.ledger, house.settings.data / "views.db")
         try:
             runner.catch_up()
             yield house, runner

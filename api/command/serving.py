@@ -14,7 +14,6 @@ from rich.console import Console
 
 from api.app import create_app
 from api.command.opening import DataOption, opened, tell_of_key
-from api.database import open_views
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
 from api.watch import Streams
@@ -101,7 +100,7 @@ def register(app: typer.Typer) -> None:
             if house.store.meta(DEMO_MARK) is not None and host not in LOOPBACK:
                 house.close()
                 raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
-            runner, finish = Runner(house.ledger, open_views(settings)), None
+            runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
             _tell_where_to_begin(house, address)
         application = create_app(house, runner, address=address)

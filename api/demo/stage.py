@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from api.commands import COMMANDS_OF, KINDS, Context, OpenIncident, SubmitRequest, open_incident, submit_request
-from api.database import open_views
 from api.demo.cast import ACCOUNTS, PASSWORD, REGISTERED, SERVICES, TEAMS
 from api.demo.week import DAYS, Act, Open, Ring, Step, last_tuesday, trickle, week
 from api.hooks import PAGERDUTY_CHANGES
@@ -102,7 +101,7 @@ def open_demo(settings: Settings, address: str) -> tuple[House, Runner, Callable
     if house.store.meta(DEMO_MARK) is None and not fresh:
         house.close()
         raise BadSettings(f"--demo: {settings.data} holds a store that is none of a demo; name another folder with --data")
-    runner = Runner(house.ledger, open_views(settings))
+    runner = Runner(house.ledger, settings.data / "views.db")
     if fresh:
         house.ledger.run(Unit(_mark, actor="tocsin"))
         with Progress(console=console, transient=True) as progress:

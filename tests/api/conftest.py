@@ -10,7 +10,7 @@ from api.app import create_app
 from api.house import House, open_house
 from engine.person import Role
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 Headers = dict[str, str]
 
@@ -23,7 +23,7 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 def client(house: House, tmp_path: Path) -> Iterator[TestClient]:
-    runner = Runner(house.ledger, views_at(tmp_path / "data" / "views.db"))
+    runner = Runner(house.ledger, tmp_path / "data" / "views.db")
     with TestClient(create_app(house, runner), raise_server_exceptions=False) as client:
         yield client
 

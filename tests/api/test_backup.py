@@ -30,7 +30,6 @@ from engine.report import Report, open_incident
 from engine.ticket import TicketFileAttached
 from engine.vault import VaultLocked
 from projections.runner import Runner
-from tests.stores import views_at
 
 PASSWORD = "a long enough password"
 
@@ -153,7 +152,7 @@ def test_tokens_and_passwords_survive_and_sessions_do_not(place: Place) -> None:
 def test_the_views_are_built_by_the_restore(place: Place) -> None:
     place.back_up()
     house = place.restore()
-    runner = Runner(house.ledger, views_at(house.settings.data / "views.db"))
+    runner = Runner(house.ledger, house.settings.data / "views.db")
     assert (runner.position, runner.lag) == (house.store.head().position, 0)
     runner.close()
     house.close()

@@ -26,7 +26,7 @@ from engine.clock import SimulatedClock
 from engine.ledger import Unit
 from engine.person import AccessRefused, Person, Role
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 TUESDAY = datetime(2026, 3, 3, 2, 0, 0, tzinfo=UTC)
 PASSWORD = "a long enough one"
@@ -121,7 +121,7 @@ def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     data = tmp_path_factory.mktemp("console") / "data"
     clock = SimulatedClock(TUESDAY, running=False)
     house = open_house(settings_at(data, clock=TUESDAY), clock=clock)
-    app = create_app(house, Runner(house.ledger, views_at(data / "views.db")), schedule=False)
+    app = create_app(house, Runner(house.ledger, data / "views.db"), schedule=False)
     with TestClient(app) as client:
         yield Desk(house, client, clock)
 

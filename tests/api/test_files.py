@@ -20,7 +20,7 @@ from api.house import House, open_house
 from engine.errors import InvalidInput
 from engine.ticket import TicketFileAttached
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 Headers = Callable[[str], dict[str, str]]
 PASSWORD = "a long password"
@@ -180,7 +180,7 @@ def test_over_a_limit_nothing_is_taken_and_the_file_and_the_limit_are_named(
 ) -> None:
     house = open_house(settings_at(tmp_path / "data", {"TOCSIN_MAX_FILE_BYTES": "1000"}))
     token = {"Authorization": f"Bearer {house.directory.create_token(role='agent')}"}
-    with TestClient(create_app(house, Runner(house.ledger, views_at(tmp_path / "data" / "views.db")))) as client:
+    with TestClient(create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"))) as client:
         desk = Desk(client, lambda _role: token, house)
         answer = desk.send(*files)
         assert answer.status_code == 413

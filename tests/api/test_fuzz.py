@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.house import open_house
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 pytestmark = pytest.mark.law
 
@@ -50,7 +50,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestCl
     data: Path = tmp_path_factory.mktemp("fuzz") / "data"
     house = open_house(settings_at(data))
     headers = {"Authorization": f"Bearer {house.directory.create_token(role='admin')}"}
-    with TestClient(create_app(house, Runner(house.ledger, views_at(data / "views.db"))), raise_server_exceptions=False) as client:
+    with TestClient(create_app(house, Runner(house.ledger, data / "views.db")), raise_server_exceptions=False) as client:
         client.post("/api/v1/incidents", json={"title": "one"}, headers=headers)
         client.post("/api/v1/requests", json={"title": "one", "requester": "anna@example.com"}, headers=headers)
         yield client, headers

@@ -27,7 +27,7 @@ from engine.ticket import TicketCategorised, TicketFileAttached, TicketReported,
 from projections.runner import Runner
 from tests.api.test_console import Desk, field, words
 from tests.conftest import NOON
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(2_000)
 Sent = list[tuple[str, tuple[str, bytes]]]
@@ -81,7 +81,7 @@ class Counter(Desk):
 def counter(tmp_path: Path) -> Iterator[Counter]:
     clock = SimulatedClock(NOON, running=False)
     house = open_house(settings_at(tmp_path / "data", clock=NOON), clock=clock)
-    app = create_app(house, Runner(house.ledger, views_at(tmp_path / "data" / "views.db")), schedule=False)
+    app = create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"), schedule=False)
     with TestClient(app) as client:
         counter = Counter(house, client, clock)
 

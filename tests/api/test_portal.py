@@ -26,7 +26,7 @@ from engine.service import Service, ServiceRegistered, service_id
 from engine.ticket import Relation, TicketCommented, TicketFileAttached, TicketReported, Visibility
 from projections.queue_page import ticket as row_of
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 PASSWORD = "a long password"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ class Portal:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.clock = SimulatedClock(NOON, running=False)
         self.house = open_house(settings_at(folder / "data", public_address="https://help.example.org", **settings), clock=self.clock)
-        self.runner = Runner(self.house.ledger, views_at(folder / "data" / "views.db"))
+        self.runner = Runner(self.house.ledger, folder / "data" / "views.db")
         self.app = create_app(self.house, self.runner, schedule=False)
         self.client = self.at(STRANGER)
 

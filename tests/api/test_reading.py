@@ -13,7 +13,7 @@ from api.house import open_house
 from api.settings import BadSettings, load_settings
 from engine.clock import SimulatedClock, rfc3339
 from projections.runner import Runner
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 Headers = Callable[[str], dict[str, str]]
 
@@ -180,7 +180,7 @@ class TestTheClock:
     def test_it_is_shown_and_its_store_opens_again(self, tmp_path: Path) -> None:
         settings = settings_at(tmp_path / "data", {"TOCSIN_CLOCK": "2026-03-02T10:00:30Z"})
         house = open_house(settings)
-        with TestClient(create_app(house, Runner(house.ledger, views_at(tmp_path / "data" / "views.db")))) as client:
+        with TestClient(create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"))) as client:
             state = client.get("/readyz").json()
         assert state["clock"] == "simulated"
         assert state["now"].startswith("2026-03-02T10:00:3")

@@ -14,7 +14,6 @@ from api.app import create_app
 from api.command.serving import listen
 from api.house import House
 from projections.runner import Runner
-from tests.stores import views_at
 
 Headers = Callable[[str], dict[str, str]]
 PATIENCE = 20.0
@@ -24,7 +23,7 @@ PATIENCE = 20.0
 def address(house: House, tmp_path: Path) -> Iterator[str]:
     """A real server: a test client can't read a stream that does not end."""
     bound = listen("127.0.0.1", 0)
-    runner = Runner(house.ledger, views_at(tmp_path / "data" / "views.db"))
+    runner = Runner(house.ledger, tmp_path / "data" / "views.db")
     config = uvicorn.Config(create_app(house, runner), log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     started, original = threading.Event(), server.startup

@@ -16,7 +16,6 @@ from playwright.sync_api import BrowserContext, Page, ViewportSize
 from api.app import create_app
 from api.house import House
 from projections.runner import Runner
-from tests.stores import views_at
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -35,7 +34,7 @@ class Server:
     def __init__(self, house: House, data: Path) -> None:
         self.house = house
         self.token = house.directory.create_token(role="monitor", source="alertmanager")
-        self.runner = Runner(house.ledger, views_at(data / "views.db"))
+        self.runner = Runner(house.ledger, data / "views.db")
         self._app = create_app(house, self.runner)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

@@ -24,7 +24,7 @@ from projections import outbox
 from projections.outbox import NoticeRow
 from projections.runner import Runner
 from tests.notices.post import P1, PATIENCE, PostOffice, Receiver, Tower, serve, verified
-from tests.stores import settings_at, views_at
+from tests.stores import settings_at
 
 BOTH = NoticeRule(name="P1", when="ticket.priority == 'P1'", to=("on-call", "lead"))
 
@@ -34,7 +34,7 @@ class Post:
 
     def __init__(self, tower: Tower, folder: Path, settings: Settings, behind: int | None) -> None:
         self._tower = tower
-        self.runner = Runner(tower.ledger, views_at(folder / "views.db"), page=1_000 if behind is None else 1)
+        self.runner = Runner(tower.ledger, folder / "views.db", page=1_000 if behind is None else 1)
         if behind is None:
             self.runner.start()
         else:

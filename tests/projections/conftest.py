@@ -9,7 +9,6 @@ from engine.clock import SimulatedClock
 from engine.ledger import Ledger
 from projections.runner import Runner
 from tests.projections.world import World
-from tests.stores import views_at
 
 
 @pytest.fixture
@@ -20,6 +19,6 @@ def world(ledger: Ledger, clock: SimulatedClock) -> World:
 @pytest.fixture
 def runner(ledger: Ledger, tmp_path: Path) -> Iterator[Runner]:
     """Not started: tests say when it catches up."""
-    runner = Runner(ledger, views_at(tmp_path / "views.db"))
+    runner = Runner(ledger, tmp_path / "views.db")
     yield runner
     runner.close()

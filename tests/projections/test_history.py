@@ -18,7 +18,6 @@ from projections.runner import Runner
 from projections.ticket_fold import TICKET_EVENTS
 from projections.words import SPOKEN
 from tests.projections.world import World, ends, fires
-from tests.stores import views_at
 
 
 def told(runner: Runner, number: str, **asked: object) -> Page[HistoryItem]:
@@ -168,7 +167,7 @@ def test_what_was_erased_reads_so(world: World, tmp_path: Path) -> None:
     number = world.incident("A secret", requester=anna)
     world.ledger.vault.destroy(anna.bytes)
     restarted = Ledger(world.ledger.store, world.ledger.vault, world.clock)
-    runner = Runner(restarted, views_at(tmp_path / "views.db"))
+    runner = Runner(restarted, tmp_path / "views.db")
     item = told(runner, number).items[0]
     assert (item.summary, item.data["title"]) == ("Opened for (erased) as P3", "(erased)")
     runner.close()

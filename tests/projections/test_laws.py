@@ -39,7 +39,7 @@ from projections.runner import Runner
 from projections.ticket_row import TicketRow
 from projections.views import Reader
 from tests.projections.world import TICKETS, World, ends, fires
-from tests.stores import keyring_at, store_at, views_at
+from tests.stores import keyring_at, store_at
 
 pytestmark = pytest.mark.law
 
@@ -174,7 +174,7 @@ def fresh_views(world: World, path: Path, upto: int) -> Iterator[Reader]:
     store.insert(world.ledger.store.log(0, 1_000_000, upto=upto))
     store.commit()
     ledger = Ledger(store, world.ledger.vault, world.clock)
-    runner = Runner(ledger, views_at(path / f"views-{upto}.db"))
+    runner = Runner(ledger, path / f"views-{upto}.db")
     runner.catch_up()
     with runner.views.reader() as reader:
         yield reader
@@ -192,7 +192,7 @@ def as_then(row: TicketRow) -> TicketRow:
 @given(histories, st.integers(1, 9))
 def test_a_rebuilt_view_equals_the_live_one_however_the_log_was_cut_into_pages(history_steps: list[Step], page: int) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"), page=page)
+        runner = Runner(world.ledger, path / "views.db", page=page)
         runner.catch_up()
         runner._page = 1_000
         assert runner.verify() is None
@@ -203,7 +203,7 @@ def test_a_rebuilt_view_equals_the_live_one_however_the_log_was_cut_into_pages(h
 @given(histories, st.data())
 def test_the_queue_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(history_steps: list[Step], data: st.DataObject) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         runner.catch_up()
         at = data.draw(st.integers(1, world.head))
         asked = data.draw(st.sampled_from([
@@ -226,7 +226,7 @@ def test_every_other_view_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(
     history_steps: list[Step], data: st.DataObject
 ) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         runner.catch_up()
         at = data.draw(st.integers(1, world.head))
         window = Window(start=NOON - timedelta(days=1), end=NOON + timedelta(days=30), zone="Europe/Stockholm")
@@ -259,7 +259,7 @@ def test_every_other_view_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(
 @given(histories, st.sampled_from(["recorded", "occurred"]))
 def test_each_number_opens_as_many_tickets_as_it_says(history_steps: list[Step], basis: str) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         runner.catch_up()
         window = Window(start=NOON - timedelta(days=100), end=NOON + timedelta(days=30), basis=basis)
         with runner.views.reader() as reader:

@@ -14,7 +14,7 @@ from engine.event import Fact
 from engine.incident import IncidentOpened
 from engine.ledger import Ledger
 from projections import people, work_queue
-from projections.connection import Connection
+from projections.files import Files
 from projections.generation import Poisoned
 from projections.projection import Projection
 from projections.queue_page import queue
@@ -23,7 +23,6 @@ from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from projections.views import Views
 from tests.projections.world import World, fires, numbers
-from tests.stores import views_at
 
 
 def some_history(world: World) -> None:
@@ -88,7 +87,7 @@ def test_a_subscriber_that_fails_stops_nobody(world: World, runner: Runner) -> N
 
 
 def test_two_runners_on_one_file_put_each_event_in_once(world: World, runner: Runner, ledger: Ledger, tmp_path: Path) -> None:
-    other = Runner(ledger, views_at(tmp_path / "views.db"), page=3)
+    other = Runner(ledger, tmp_path / "views.db", page=3)
     some_history(world)
     other.step()
     runner.step()
@@ -103,10 +102,10 @@ def test_two_runners_on_one_file_put_each_event_in_once(world: World, runner: Ru
 
 def test_started_again_it_goes_on_where_it_was(world: World, ledger: Ledger, tmp_path: Path) -> None:
     some_history(world)
-    first = Runner(ledger, views_at(tmp_path / "views.db"), page=4)
+    first = Runner(ledger, tmp_path / "views.db", page=4)
     first.step()
     first.close()
-    second = Runner(ledger, views_at(tmp_path / "views.db"))
+    second = Runner(ledger, tmp_path / "views.db")
     assert second.position == 4
     second.catch_up()
     assert second.verify() is None
@@ -118,7 +117,7 @@ def test_another_version_is_rebuilt_and_the_others_stay(world: World, runner: Ru
     runner.catch_up()
     runner.close()
     newer = tuple(replace(one, version=one.version + 1) if one.name == "people" else one for one in PROJECTIONS)
-    again = Runner(ledger, views_at(tmp_path / "views.db"), projections=newer)
+    again = Runner(ledger, tmp_path / "views.db", projections=newer)
     assert again.position == 0
     with pytest.raises(Conflict, match="catching up"):
         again.verify()
@@ -130,14 +129,14 @@ def test_another_version_is_rebuilt_and_the_others_stay(world: World, runner: Ru
 @pytest.mark.parametrize("change", ["digest = x'00'", "position = 1000", "store = 'another'"])
 def test_views_of_another_log_are_rebuilt(world: World, ledger: Ledger, tmp_path: Path, change: str) -> None:
     some_history(world)
-    first = Runner(ledger, views_at(tmp_path / "views.db"))
+    first = Runner(ledger, tmp_path / "views.db")
     first.catch_up()
     first.close()
     with file_of(tmp_path) as file:
         file.execute(f"UPDATE tracking SET {change}")
         file.execute("DELETE FROM tickets")
     file.close()
-    again = Runner(ledger, views_at(tmp_path / "views.db"))
+    again = Runner(ledger, tmp_path / "views.db")
     again.catch_up()
     assert open_numbers(again.views) == ["INC-2", "REQ-1"]
     assert again.verify() is None
@@ -146,18 +145,18 @@ def test_views_of_another_log_are_rebuilt(world: World, ledger: Ledger, tmp_path
 
 def test_a_file_that_is_no_database_any_more_is_made_anew(world: World, ledger: Ledger, tmp_path: Path) -> None:
     some_history(world)
-    first = Runner(ledger, views_at(tmp_path / "views.db"))
+    first = Runner(ledger, tmp_path / "views.db")
     first.catch_up()
     first.close()
     (tmp_path / "views.db").resolve().write_bytes(b"not a database, whatever it was before" * 200)
-    again = Runner(ledger, views_at(tmp_path / "views.db"))
+    again = Runner(ledger, tmp_path / "views.db")
     again.catch_up()
     assert open_numbers(again.views) == ["INC-2", "REQ-1"]
     again.close()
 
 
 def test_reading_before_anything_was_built_says_so(ledger: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="not built yet"), Views(ledger, views_at(tmp_path / "views.db")).reader():
+    with pytest.raises(StoreUnavailable, match="not built yet"), Views(ledger, Files(tmp_path / "views.db")).reader():
         pass
 
 
@@ -194,7 +193,7 @@ def test_one_view_is_rebuilt_alone(world: World, runner: Runner, tmp_path: Path)
 def test_a_rebuild_in_another_process_is_followed(world: World, runner: Runner, ledger: Ledger, tmp_path: Path) -> None:
     some_history(world)
     runner.catch_up()
-    other = Runner(ledger, views_at(tmp_path / "views.db"))
+    other = Runner(ledger, tmp_path / "views.db")
     other.rebuild()
     world.incident()
     runner.catch_up()
@@ -204,7 +203,7 @@ def test_a_rebuild_in_another_process_is_followed(world: World, runner: Runner, 
 
 def test_two_rebuilds_at_once_are_refused(world: World, runner: Runner, ledger: Ledger, tmp_path: Path) -> None:
     some_history(world)
-    with build_beside(ledger, views_at(tmp_path / "views.db"), PROJECTIONS, name=None), pytest.raises(Conflict):
+    with build_beside(ledger, Files(tmp_path / "views.db"), PROJECTIONS, name=None), pytest.raises(Conflict):
         runner.rebuild()
 
 
@@ -232,7 +231,7 @@ def test_a_verification_names_the_first_difference(
 
 
 def poisoned(projection: Projection, title: str) -> Projection:
-    def apply(connection: Connection, facts: Sequence[Fact]) -> None:
+    def apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         if any(isinstance(fact.event, IncidentOpened) and fact.event.title == title for fact in facts):
             raise KeyError(title)
         projection.apply(connection, facts)
@@ -244,7 +243,7 @@ def test_an_event_that_a_view_cannot_take_is_named_and_everything_before_it_is_i
     world: World, ledger: Ledger, tmp_path: Path
 ) -> None:
     views = tuple(poisoned(one, "bad") if one.name == work_queue.PROJECTION.name else one for one in PROJECTIONS)
-    runner = Runner(ledger, views_at(tmp_path / "views.db"), projections=views)
+    runner = Runner(ledger, tmp_path / "views.db", projections=views)
     world.incident("good")
     world.incident("bad")
     bad = world.head
@@ -261,7 +260,7 @@ def test_a_rebuild_that_fails_leaves_the_present_views(world: World, runner: Run
     world.incident("bad")
     runner.catch_up()
     views = tuple(poisoned(one, "bad") if one.name == work_queue.PROJECTION.name else one for one in PROJECTIONS)
-    other = Runner(ledger, views_at(tmp_path / "views.db"), projections=views)
+    other = Runner(ledger, tmp_path / "views.db", projections=views)
     with pytest.raises(Poisoned, match="KeyError"):
         other.rebuild()
     assert open_numbers(runner.views) == ["INC-1"]
@@ -273,12 +272,12 @@ def test_a_store_that_cannot_be_written_now_is_tried_again(world: World, ledger:
     full = threading.Event()
     full.set()
 
-    def apply(connection: Connection, facts: Sequence[Fact]) -> None:
+    def apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         if full.is_set():
             raise sqlite3.OperationalError("database or disk is full")
         people.PROJECTION.apply(connection, facts)
 
-    runner = Runner(ledger, views_at(tmp_path / "views.db"), projections=(replace(people.PROJECTION, apply=apply),))
+    runner = Runner(ledger, tmp_path / "views.db", projections=(replace(people.PROJECTION, apply=apply),))
     runner.start()
     world.person("Anna")
     for _ in range(1000):

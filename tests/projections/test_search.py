@@ -1,5 +1,6 @@
 """Search: what is found, in which order, by whom; and that a person's words can be forgotten."""
 
+import sqlite3
 from pathlib import Path
 from uuid import UUID
 
@@ -14,13 +15,10 @@ from engine.person import Person
 from engine.priority import Level
 from engine.ticket import Visibility
 from projections import search as tables
-from projections.connection import Connection
-from projections.files import Files
 from projections.runner import Runner
 from projections.search_page import FIELDS, Asked, asked, numbered, search, similar
 from tests.projections.test_laws import Step, histories, law, lived
 from tests.projections.world import World, ends, fires
-from tests.stores import views_at
 
 NORA = UUID(int=1)
 
@@ -247,7 +245,7 @@ def test_what_is_found_is_what_holds_all_the_words_and_none_of_the_others(data: 
             world.incident(" ".join(title))
 
     with lived([open_all]) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         expected = {
             f"INC-{place}" for place, title in enumerate(titles, start=1) if set(wanted) <= set(title) and not set(unwanted) & set(title)
         }
@@ -283,7 +281,7 @@ def test_a_very_long_text_is_answered(searched: Runner) -> None:
         assert isinstance(found(searched, text), list)
 
 
-def whole(connection: Connection) -> None:
+def whole(connection: sqlite3.Connection) -> None:
     """Raises: sqlite3.DatabaseError: the index does not say what the documents say."""
     connection.execute("INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)")
 
@@ -293,7 +291,7 @@ def whole(connection: Connection) -> None:
 @given(histories, st.integers(1, 9))
 def test_the_index_says_what_the_documents_say_however_the_log_was_cut(history_steps: list[Step], page: int) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"), page=page)
+        runner = Runner(world.ledger, path / "views.db", page=page)
         runner.catch_up()
         whole(runner._generation.connection)
         runner.close()
@@ -345,7 +343,6 @@ def test_a_forgotten_person_leaves_no_word_and_the_index_is_as_rebuilt_without_t
         assert len(found(runner, word)) >= 1, word
     whole(runner._generation.connection)
     place = runner.views.place
-    assert isinstance(place, Files)
     file = place.file(place.present())
     runner._generation.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for part in ("xylander", "wykjol", "rugnix"):
@@ -367,7 +364,7 @@ def test_a_forgotten_person_leaves_no_word_and_the_index_is_as_rebuilt_without_t
     ledger.vault.destroy(nora.bytes)
     with runner.views.reader() as reader:
         live = {table: reader.rows(f"SELECT * FROM {table}") for table in ("search_documents", "search_comments", "search_people")}
-    rebuilt = Runner(ledger, views_at(tmp_path / "rebuilt.db"), projections=(tables.PROJECTION,))
+    rebuilt = Runner(ledger, tmp_path / "rebuilt.db", projections=(tables.PROJECTION,))
     rebuilt.catch_up()
     with rebuilt.views.reader() as reader:
         assert {table: reader.rows(f"SELECT * FROM {table}") for table in live} == live

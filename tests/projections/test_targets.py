@@ -16,7 +16,6 @@ from projections.kpi_page import Window, kpis
 from projections.queue_page import breached, queue, ticket
 from projections.runner import Runner
 from projections.ticket_row import TicketRow
-from tests.stores import views_at
 
 NORA = "user:018f0000-0000-7000-8000-000000000001"
 
@@ -55,7 +54,7 @@ class Desk:
 
 @pytest.fixture
 def desk(ledger: Ledger, tmp_path: Path) -> Iterator[Desk]:
-    runner = Runner(ledger, views_at(tmp_path / "views.db"))
+    runner = Runner(ledger, tmp_path / "views.db")
     yield Desk(ledger, runner)
     runner.close()
 

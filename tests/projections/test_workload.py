@@ -16,7 +16,6 @@ from projections.runner import Runner
 from projections.workload import Load, Workload, first_of, workload
 from tests.projections.test_laws import Step, fresh_views, histories, law, lived
 from tests.projections.world import World, ends, fires, numbers
-from tests.stores import views_at
 
 
 def loads(world: World, runner: Runner, as_of: int | None = None) -> Workload:
@@ -110,7 +109,7 @@ def had(found: Workload) -> list[Any]:
 @given(histories, st.data())
 def test_the_workload_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(history_steps: list[Step], data: st.DataObject) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         runner.catch_up()
         at = data.draw(st.integers(1, world.head))
         here = world.ledger.store.at(at)
@@ -126,7 +125,7 @@ def test_the_workload_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(hist
 @given(histories)
 def test_each_number_is_as_many_tickets_as_the_queue_shows_behind_it(history_steps: list[Step]) -> None:
     with lived(history_steps) as (world, path):
-        runner = Runner(world.ledger, views_at(path / "views.db"))
+        runner = Runner(world.ledger, path / "views.db")
         runner.catch_up()
         with runner.views.reader() as reader:
             found = workload(reader, world.clock.now())
