@@ -22,7 +22,7 @@ from engine.postgres_keyring import PostgresKeyring
 from engine.postgres_schema import NotMigrated, migrate
 from engine.postgres_store import APPEND_LOCK, PostgresStore
 from engine.vault import Vault
-from tests.services.postgres import Postgres, programs, running
+from tests.services.postgres import Postgres, pooled, programs, running
 
 PATIENCE = 60
 
@@ -40,8 +40,8 @@ def server() -> Iterator[Postgres]:
 
 
 @contextmanager
-def opened(address: str, clock: SimulatedClock) -> Iterator[Ledger]:
-    store, vault = PostgresStore(address), Vault(PostgresKeyring(address), b"k" * 32)
+def opened(address: str, clock: SimulatedClock, *, pooled: bool = False) -> Iterator[Ledger]:
+    store, vault = PostgresStore(address, pooled=pooled), Vault(PostgresKeyring(address, pooled=pooled), b"k" * 32)
     ledger = Ledger(store, vault, clock)
     yield ledger
     ledger.close()
@@ -243,3 +243,18 @@ def test_a_keyring_finds_its_server_again(tmp_path: Path) -> None:
         server.start()
         assert keyring.get(b"nora") == b"key"
         keyring.close()
+
+
+def test_a_pooler_in_transaction_mode_may_stand_between(server: Postgres, clock: SimulatedClock) -> None:
+    """Sessions are handed from one to the other after each transaction: nothing may be kept in them."""
+    with pooled(server, server.database()) as address, opened(address, clock, pooled=True) as one, opened(address, clock, pooled=True) as other:
+
+        def write(ledger: Ledger) -> list[str]:
+            return [ledger.run(Unit(opens, actor="tocsin")) for _ in range(50)]
+
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(lambda: [one.store.head().position for _ in range(20)]) for _ in range(4)]
+            numbers = [number for mine in pool.map(write, (one, other)) for number in mine]
+            assert all(positions.result(PATIENCE) == sorted(positions.result(PATIENCE)) for positions in asked)
+        assert len(set(numbers)) == 100
+        assert [row.position for row in one.store.log(0, 1_000)] == list(range(1, 101))

@@ -118,3 +118,31 @@ def running(*, durable: bool = True) -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def pooled(server: Postgres, address: str) -> Iterator[str]:
+    """The address of a database through a pgbouncer in transaction mode, as it is configured by default otherwise."""
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    name = address.partition("?")[0].rpartition("/")[2]
+    with tempfile.TemporaryDirectory(prefix="pb", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n{name} = host={server.folder} dbname={name}\n[pgbouncer]\npool_mode = transaction\nlisten_addr =\n"
+            f"unix_socket_dir = {folder}\nauth_type = trust\nauth_file = {folder}/users\nlogfile = {folder}/log\nmax_client_conn = 100\ndefault_pool_size = 4\n"
+            "ignore_startup_parameters = extra_float_digits\n"
+        )
+        (Path(folder) / "users").write_text('"app" ""\n"owner" ""\n')
+        if USER is not None:
+            shutil.chown(folder, USER)
+        process = subprocess.Popen([program, "-q", str(settings)], user=USER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            socket_file = Path(folder) / ".s.PGSQL.6432"
+            while not socket_file.exists():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    raise RuntimeError(f"pgbouncer ended with {process.wait(0.05)}")
+            yield f"postgresql://app@/{name}?host={folder}&port=6432"
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
