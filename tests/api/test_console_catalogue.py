@@ -2,10 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
+
+from api.console import language
 
 ROOT = Path(__file__).parents[2]
 LOCALE = ROOT / "api" / "locale"
@@ -43,3 +47,44 @@ def test_the_templates_hold_no_text_that_is_not_translated() -> None:
         source = re.sub(r"<[^>]*>", "\x00", source)
         loose += [(file.name, text.strip()) for text in source.split("\x00") if text.strip() and not UNTRANSLATED.fullmatch(text.strip())]
     assert loose == []
+
+
+@pytest.mark.parametrize("name", sorted(set(language.LANGUAGES) - {language.DEFAULT}))
+def test_every_text_is_there_in_every_language(name: str) -> None:
+    with (LOCALE / f"{name}.po").open("rb") as file:
+        catalogue = read_po(file, locale=name)
+    with (LOCALE / "tocsin.pot").open("rb") as file:
+        texts = {message.id for message in read_po(file) if message.id}
+    assert {message.id for message in catalogue if message.id} == texts, "run: make words"
+    lacking: list[Any] = []
+    broken: list[tuple[Any, str]] = []
+    for message in catalogue:
+        if not message.id:
+            continue
+        said = [str(text or "") for text in (message.string if isinstance(message.string, tuple | list) else [message.string])]
+        if message.fuzzy or not all(said) or len(said) != (catalogue.num_plurals if message.pluralizable else 1):
+            lacking.append(message.id)
+            continue
+        broken += [(message.id, str(error)) for error in message.check(catalogue)]
+        # Babel's own check compares printf marks; blanks at the ends and braces are ours.
+        first = str(message.id[0] if message.pluralizable else message.id)
+        broken += [(message.id, text) for text in said if outer(text) != outer(first) or braces(text) != braces(first)]
+    assert (lacking, broken) == ([], [])
+
+
+def outer(text: str) -> tuple[bool, bool]:
+    """Whether it begins and ends with a blank: it is put together with something else then."""
+    return text[:1].isspace(), text[-1:].isspace()
+
+
+def braces(text: str) -> list[str]:
+    return sorted(re.findall(r"\{\w*\}", text))
+
+
+def test_each_language_speaks() -> None:
+    said = {}
+    for name in language.LANGUAGES:
+        language.choose(name)
+        said[name] = (language.gettext("Queue"), language.ngettext("%(count)s alert", "%(count)s alerts", 2) % {"count": 2})
+    language.choose(language.DEFAULT)
+    assert len(set(said.values())) == len(language.LANGUAGES)
