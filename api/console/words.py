@@ -156,6 +156,12 @@ DONE_MANY: Final[Mapping[str, Callable[[int], str]]] = {
 # What needs no number to be told.
 DONE_ALONE: Final[Mapping[str, str]] = {"view-saved": mark("The view is saved: it stands beside the queue.")}
 
+# The ways in that Tocsin itself has; others are shown as they were named.
+CHANNELS: Final[Mapping[str, str]] = {
+    "monitoring": mark("monitoring"), "console": mark("console"), "portal": mark("portal"), "mail": mark("mail"), "phone": mark("phone"),
+    "chat": mark("chat"), "api": mark("interface"),
+}
+
 # What the engine says besides the state when a command makes no sense; here so that the catalogues have it.
 WHY_NOT: Final = (mark("it is approved already"), mark("it is not approved"), mark("it is acknowledged already"))
 

@@ -104,7 +104,7 @@ def why_it_is_here(row: TicketRow) -> Markup:
     if row.item:
         parts.append(words.shown(row.item))
     if not why.rule and row.channel:
-        parts.append(Markup("{} {}").format(_("by"), words.shown(row.channel)))
+        parts.append(Markup("{} {}").format(_("by"), words.shown(words.word(words.CHANNELS, row.channel))))
     return Markup(" · ").join(parts)
 
 
