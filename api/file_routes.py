@@ -17,6 +17,7 @@ from api.reading import plain
 from api.records import PROBLEMS, context_of, found, one_ticket, parsed
 from api.writing import execute, expect_version
 from engine.attachment import read_file
+from engine.codec import ERASED
 from engine.errors import InvalidInput, NotFound
 from engine.ledger import Work
 from engine.person import Role
@@ -75,7 +76,7 @@ async def download(request: Request, principal: Principal, number: str, file: UU
 
     Raises:
         NotFound: no such ticket or file, or not for this principal.
-        Erased: its key was destroyed.
+        Erased: its key was destroyed, or that of the person whose file it was.
     """
     row = await one_ticket(request, principal, number)
     return await given_out(request, row, file, public_only=principal.role is Role.REQUESTER)
@@ -86,7 +87,7 @@ async def given_out(request: Request, row: TicketRow, file: UUID, *, public_only
 
     Raises:
         NotFound: it has none such, or it is not public.
-        Erased: its key was destroyed.
+        Erased: its key was destroyed, or that of the person whose file it was.
     """
     event, content = await asyncio.to_thread(_content, request, row.id, file, public_only=public_only)
     if event is None:
@@ -111,6 +112,8 @@ def _content(
         if isinstance(event, TicketFileAttached) and event.file == file:
             if public_only and event.visibility is not Visibility.PUBLIC:
                 break
+            if event.name == ERASED:  # whose file it was is forgotten: then it is not given out either
+                return event, None
             return event, read_file(house.store, house.vault, event.digest)
     return None, None
 

@@ -3,7 +3,9 @@
 Logins and addresses stay in the ledger.
 """
 
+import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
@@ -17,8 +19,10 @@ from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import Projection, Table, batched
 from projections.views import Reader
 
-# More words than this no name has that somebody looks for.
-MOST_WORDS: Final = 5
+# More words than this of a name nobody looks for.
+MOST_WORDS: Final = 8
+_WORD: Final = re.compile(r"\w+")
+_LAST: Final = "\U0010ffff"
 
 _DDL: Final = """
 CREATE TABLE people (
@@ -31,6 +35,13 @@ CREATE TABLE people (
 ) WITHOUT ROWID;
 CREATE INDEX people_by_team ON people (team) WHERE team IS NOT NULL;    -- teams and how many belong to them
 CREATE INDEX people_by_name ON people (name, person);    -- the list of people, and whom to assign to
+-- What a name is found by: whoever forgets a person here forgets these too.
+CREATE TABLE people_words (
+    person BLOB NOT NULL,
+    word   TEXT NOT NULL,           -- folded; also the whole name
+    PRIMARY KEY (person, word)
+) WITHOUT ROWID;
+CREATE INDEX people_by_word ON people_words (word, person);    -- who is meant by what is typed
 """
 
 
@@ -53,11 +64,13 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
                 "ON CONFLICT (person) DO UPDATE SET name = excluded.name, team = excluded.team",
                 {"person": fact.stream_id.bytes, "name": event.name, "team": event.team, "position": fact.position},
             )
+            _name(connection, fact.stream_id, event.name)
         elif isinstance(event, PersonChanged):
             connection.execute(
                 "UPDATE people SET name = :name, team = :team WHERE person = :person",
                 {"person": fact.stream_id.bytes, "name": event.name, "team": event.team},
             )
+            _name(connection, fact.stream_id, event.name)
         elif isinstance(event, AccountOpened | RoleChanged):
             connection.execute(
                 "UPDATE people SET role = :role WHERE person = :person",
@@ -70,10 +83,26 @@ def _apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
             )
 
 
+def _name(connection: sqlite3.Connection, person_id: UUID, name: str) -> None:
+    connection.execute("DELETE FROM people_words WHERE person = :person", {"person": person_id.bytes})
+    words = [] if name == ERASED else folded(name)
+    connection.executemany(
+        "INSERT INTO people_words (person, word) VALUES (:person, :word)",
+        [{"person": person_id.bytes, "word": word} for word in sorted({*words, " ".join(words)} - {""})],
+    )
+
+
+def folded(text: str) -> list[str]:
+    """The words of a name without capitals and accents, as they are compared."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return _WORD.findall(plain)[:MOST_WORDS]
+
+
 PROJECTION: Final = Projection(
     name="people",
-    version=3,
-    tables=(Table("people", "person"),),
+    version=4,
+    tables=(Table("people", "person"), Table("people_words", "person, word")),
     ddl=_DDL,
     events=frozenset({PersonRegistered, PersonChanged, AccountOpened, RoleChanged, LanguageChosen}),
     apply=_apply,
@@ -127,27 +156,36 @@ def people(
 
 
 def called(reader: Reader, text: str, *, limit: int = 8) -> list[PersonRow]:
-    """People with a name in which each word of `text` begins a word, by name; nobody where it has no word.
+    """People with a name in which each word of `text` begins a word, accents and capitals aside; nobody where it has no word.
 
-    Reads the names in order until there are enough: a name that nobody has costs one look at each (docs/performance.md).
+    First those whose name or word it is, whole or by its beginning; some of them where there are more than `limit`.
     """
-    conditions: list[str] = []
-    values: dict[str, str] = {}
-    for place, word in enumerate(text.replace("-", " ").split()[:MOST_WORDS]):
-        escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        # LIKE knows small and capital letters of English only.
-        spelt = {escaped} if word.isascii() else {escaped, escaped.lower(), escaped.title(), escaped.upper()}
-        marks = [f"w{place}_{variant}" for variant in range(len(spelt))]
-        values |= {mark: f"% {each}%" for mark, each in zip(marks, sorted(spelt), strict=True)}
-        conditions.append("(" + " OR ".join(f"' ' || replace(name, '-', ' ') LIKE :{mark} ESCAPE '\\'" for mark in marks) + ")")
-    if not conditions:
+    words = folded(text)
+    if not words:
         return []
+    found = dict.fromkeys(_beginning(reader, " ".join(words), [], limit))
+    if len(words) > 1 and len(found) < limit:
+        words.sort(key=len, reverse=True)  # the longest fits the fewest
+        found |= dict.fromkeys(_beginning(reader, words[0], words[1:], limit))
+    people_found = known(reader, found)
+    return [people_found[person_id] for person_id in found if person_id in people_found][:limit]
+
+
+def _beginning(reader: Reader, word: str, others: Sequence[str], limit: int) -> list[UUID]:
+    """Who has a word that begins with `word`, and one for each of the others; the same person may come several times."""
+    values: dict[str, object] = {"word": word, "end": word + _LAST, "limit": limit * (MOST_WORDS + 1)}
+    conditions = ""
+    for place, other in enumerate(others):
+        conditions += (
+            f" AND EXISTS (SELECT 1 FROM people_words AS o WHERE o.person = w.person AND o.word >= :o{place} AND o.word < :e{place})"
+        )
+        values |= {f"o{place}": other, f"e{place}": other + _LAST}
     rows = reader.rows(
-        f"SELECT person, name, team, role, language FROM people WHERE name <> :erased AND {' AND '.join(conditions)} "
-        "ORDER BY name, person LIMIT :limit",
-        {**values, "erased": ERASED, "limit": limit},
+        f"SELECT w.person FROM people_words AS w WHERE w.word >= :word AND w.word < :end{conditions} "
+        "ORDER BY w.word, w.person LIMIT :limit",
+        values,
     )
-    return [_row(row) for row in rows]
+    return [UUID(bytes=row[0]) for row in rows]
 
 
 def _row(row: tuple[bytes, str, str | None, str | None, str | None]) -> PersonRow:

@@ -258,6 +258,14 @@ def test_an_erased_file_is_gone_and_its_twin_is_not(desk: Desk) -> None:
     assert desk.get(str(uuid4())).status_code == 404
 
 
+def test_a_file_of_somebody_who_was_erased_is_not_given_out(desk: Desk) -> None:
+    (file,) = desk.send(("screen.png", PNG)).json()["files"]
+    rita = desk.house.directory.person_of("rita")
+    assert rita is not None
+    desk.house.vault.destroy(rita.bytes)
+    assert desk.get(file["id"]).status_code == 410
+
+
 def test_a_closed_ticket_takes_no_file(desk: Desk, tmp_path: Path) -> None:
     agent = desk.headers("agent")
     desk.client.post(f"/api/v1/incidents/{desk.number}/resolve", json={"code": "solved", "solution": "x"}, headers=agent)

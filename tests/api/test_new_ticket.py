@@ -182,6 +182,16 @@ def test_a_choice_holds_only_for_the_name_that_it_was_made_for(counter: Counter)
         assert fault(refused) == "For whom: expected one of those that are shown."
 
 
+def test_a_name_that_two_have_is_asked_about_although_one_was_known_by_it_and_a_login_is_not(counter: Counter) -> None:
+    counter.open("incidents", title="by a program", requester="Sam Doe")  # known by this name from then on
+    counter.know("Sam Doe")
+    asked = counter.open_one(title="x", requester="Sam Doe")
+    assert len(re.findall(r'name="person" value="[0-9a-f-]{36}"', asked.text)) == 2
+    counter.know("Rita")
+    assert counter.open_one(title="x", requester="rita").status_code == 303
+    assert counter.opened()[-1].event.requester == counter.person("rita")
+
+
 def test_who_is_not_known_is_registered_with_the_ticket_or_not_at_all(counter: Counter) -> None:
     form = {**counter.form(), "title": "No mail", "requester": "karl@example.org"}
     asked = counter.post(form)

@@ -12,7 +12,7 @@ from engine.ledger import Work
 from engine.person import AccountOpened, Person, Role, RoleChanged
 from projections.changes import change, changes, changes_before
 from projections.page import Page
-from projections.people import PersonRow, people, person
+from projections.people import PersonRow, called, people, person
 from projections.runner import Runner
 from projections.sources import source, sources
 from tests.projections.world import World, fires, numbers
@@ -56,6 +56,30 @@ def test_people_are_listed_by_name_with_their_role(world: World, runner: Runner)
         assert found is not None
         assert (found.name, found.team) == ("Anna", "web")
         assert person(reader, uuid4()) is None
+
+
+def test_people_are_found_by_the_beginnings_of_their_words_and_whoever_is_called_so_comes_first(world: World, runner: Runner) -> None:
+    for number in range(20):
+        world.person(f"Anna Bergström {number}")
+    exact, luis, lena = world.person("Anna Berg"), world.person("Luis Marín"), world.person("Åsa-Lena Holm")
+    runner.catch_up()
+
+    def found(text: str) -> list[str]:
+        with runner.views.reader() as reader:
+            return [row.name for row in called(reader, text, limit=8)]
+
+    assert (found("anna berg")[0], len(found("anna berg"))) == ("Anna Berg", 8)
+    for text in ("MARIN", "marín", "lui mar", "mar lui"):
+        assert found(text) == ["Luis Marín"]
+    assert found("lena") == found("holm asa") == ["Åsa-Lena Holm"]
+    for text in ("", " - ", "%", "arin", "luis holm", "nobody"):
+        assert found(text) == []
+    world.do(lambda work: work.load(Person, luis).change(name="Luis Luna", email=None, team=None))
+    runner.catch_up()
+    assert (found("marin"), found("luna")) == ([], ["Luis Luna"])
+    with runner.views.reader() as reader:
+        assert [row.id for row in called(reader, "anna berg", limit=1)] == [exact]
+        assert [row.id for row in called(reader, "åsa", limit=8)] == [lena]
 
 
 def test_sources_say_when_they_were_last_heard(world: World, runner: Runner, clock: SimulatedClock) -> None:
