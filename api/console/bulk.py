@@ -84,7 +84,7 @@ async def bulk(request: Request, principal: Annotated[Principal, Depends(working
     except InvalidInput as error:
         outcome = Outcome(
             command, _("“%s” needs something else") % name, form, wrong=f"{command}.{error.field}",
-            fault=_("Choose %s.") % error.expected if error.field == "ticket" else str(error),
+            fault=_("Choose %s.") % error.expected if error.field == "ticket" else words.refusal(error),
         )
         return await asyncio.to_thread(queue_with, request, principal, Chosen(frozenset(seen), outcome, 422))
     rows = await read(request, lambda reader, _at: {number: ticket(reader, number) for number in seen})
@@ -141,5 +141,5 @@ async def _one(
     except IllegalTransition as error:
         return Refused(number, _("Not possible: it is %s.") % words.word(words.STATES, error.state))
     except (InvalidInput, NotAllowed, NotFound) as error:
-        return Refused(number, str(error))
+        return Refused(number, words.refusal(error))
     return None

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from api.access import Principal
 from api.attaching import ACCEPTED, FILES, PostedForm, read_posted
 from api.commands import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, Body
+from api.console import words
 from api.console.forms import TOKEN_FIELD, check_form
 from api.console.language import gettext as _
 from api.console.language import mark
@@ -211,7 +212,7 @@ def _person(request: Request, text: str) -> UUID:
 def _draft(error: InvalidInput | TooLarge, form: Mapping[str, str], *, again: bool) -> Draft:
     typed: dict[str, str] = {name: value for name, value in form.items() if name != TOKEN_FIELD}
     if isinstance(error, TooLarge):
-        return Draft(typed, (FILES, str(error)), again=again, status=413)
+        return Draft(typed, (FILES, words.refusal(error)), again=again, status=413)
     candidates: tuple[Contact, ...] | None = None
     if isinstance(error, Unclear):
         candidates = error.candidates

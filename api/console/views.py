@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import MANAGERS, WORKERS, Principal
+from api.console import words
 from api.console.act import reached
 from api.console.forms import check_form, read_form
 from api.console.language import gettext as _
@@ -105,4 +106,4 @@ async def change_view(request: Request, view: UUID, principal: Annotated[Princip
 
 async def _refused(request: Request, principal: Principal, typed: Mapping[str, str], error: InvalidInput | NotAllowed) -> Response:
     status = 403 if isinstance(error, NotAllowed) else 422
-    return await asyncio.to_thread(_page, request, principal, typed=typed, fault=str(error), status=status)
+    return await asyncio.to_thread(_page, request, principal, typed=typed, fault=words.refusal(error), status=status)

@@ -33,6 +33,14 @@ def programs() -> Path | None:
     return Path(other).resolve().parent if other else None
 
 
+def _runs(process: int) -> bool:
+    """Whether it is neither gone nor dead."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 class Postgres:
     """One server. `crash` and `start` do to it what faults do."""
 
@@ -78,10 +86,16 @@ class Postgres:
                 raise RuntimeError(f"PostgreSQL ended with {code}:\n{(self.folder / 'log').read_text()[-2000:]}")
 
     def crash(self) -> None:
-        """Kill it without a word."""
+        """Kill it without a word, each of its processes: a session outlives its postmaster by a while, and answers."""
         assert self._server is not None
-        self._server.kill()
+        postmaster = self._server.pid
+        sessions = [int(child) for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()]
+        for process in (postmaster, *sessions):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._server.wait()
+        while any(_runs(session) for session in sessions):
+            os.sched_yield()
 
     def stop(self) -> None:
         """End it; sessions are cut."""
