@@ -6,9 +6,12 @@ A folder stands for a store on either: opening it again finds what was written b
 import atexit
 import contextlib
 import os
+import sqlite3
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
 
 from api.settings import Settings, load_settings
 from engine.keyring import Keyring, SqliteKeyring
@@ -58,6 +61,18 @@ def store_at(folder: Path) -> Store:
 def keyring_at(folder: Path) -> Keyring:
     """Open the keys of a store."""
     return PostgresKeyring(database_of(folder)) if ON_POSTGRES else SqliteKeyring(folder / "keys.db")
+
+
+def bodies_in(folder: Path) -> int:
+    """How many bodies a store holds."""
+    if ON_POSTGRES:
+        with psycopg.connect(database_of(folder)) as connection:
+            row = connection.execute("SELECT count(*) FROM ledger.bodies").fetchone()
+    else:
+        with contextlib.closing(sqlite3.connect(folder / "log.db")) as file:
+            row = file.execute("SELECT count(*) FROM bodies").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def settings_at(data: Path, environment: dict[str, str] | None = None, **overrides: Any) -> Settings:

@@ -1,7 +1,6 @@
 """Files on tickets over HTTP: taken where content and name agree, within limits, and given out for saving only."""
 
 import io
-import sqlite3
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from api.house import House, open_house
 from engine.errors import InvalidInput
 from engine.ticket import TicketFileAttached
 from projections.runner import Runner
-from tests.stores import settings_at
+from tests.stores import bodies_in, settings_at
 
 Headers = Callable[[str], dict[str, str]]
 PASSWORD = "a long password"
@@ -271,7 +270,7 @@ def test_a_closed_ticket_takes_no_file(desk: Desk, tmp_path: Path) -> None:
     desk.client.post(f"/api/v1/incidents/{desk.number}/resolve", json={"code": "solved", "solution": "x"}, headers=agent)
     desk.client.post(f"/api/v1/incidents/{desk.number}/close", headers=agent)
     assert desk.send(("screen.png", PNG)).status_code == 409
-    assert sqlite3.connect(tmp_path / "data" / "log.db").execute("SELECT count(*) FROM bodies").fetchone() == (0,)
+    assert bodies_in(tmp_path / "data") == 0
 
 
 def test_a_file_is_found_by_its_name(desk: Desk) -> None:

@@ -1,6 +1,5 @@
 """A file on a ticket: kept to the byte in the ticket's own commit, sealed apart, and gone with its own key alone."""
 
-import sqlite3
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from engine.incident import Incident
 from engine.ledger import Ledger, Unit, Work
 from engine.report import Report, open_incident
 from engine.ticket import LONGEST_NAME, TicketFileAttached, Visibility
+from tests.stores import bodies_in
 
 RITA, IDA = UUID(int=7), UUID(int=8)
 SCREEN = b"\x89PNG\r\n\x1a\n" + b"what Rita saw" * 40
@@ -89,7 +89,7 @@ def test_a_closed_ticket_takes_no_file_and_nothing_of_it_is_kept(ledger: Ledger,
     with pytest.raises(IllegalTransition, match="cannot attach INC-1: it is closed"):
         attach(ledger, ticket, sealed(ledger))
     assert attached(ledger) == []
-    assert sqlite3.connect(tmp_path / "log.db").execute("SELECT count(*) FROM bodies").fetchone() == (0,)
+    assert bodies_in(tmp_path) == 0
 
 
 def test_files_of_a_report_are_the_requesters_and_public(ledger: Ledger) -> None:
