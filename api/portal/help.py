@@ -43,8 +43,10 @@ class Help:
 async def documents_for(house: House, kind: str, report: Report, actor: str) -> tuple[Document, ...]:
     """Documents of the rulebook in force that may answer this report; nothing is recorded."""
 
+    spoken = language()  # the committer's thread knows no reader
+
     def ask(work: Work) -> list[Document]:
-        return rulebook_in(work).documents_for(record_before(work, kind, report), language())
+        return rulebook_in(work).documents_for(record_before(work, kind, report), spoken)
 
     return tuple((await house.ledger.commit(Unit(ask, actor=actor)))[:MOST_DOCUMENTS])
 

@@ -813,3 +813,17 @@ def test_people_of_the_console_read_who_said_what(portal: Portal) -> None:
     assert "Greta Gast wrote, as the requester" in page
     assert "by the portal, not signed in" in page
     assert portal.count(PersonRegistered) == 3
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "document"),
+    [
+        ("fr", "Mot de passe oublié", "Mot de passe oublié\u202f?"), ("sv", "Jag har glömt mitt lösenord", "Glömt lösenordet?"),
+        ("es", "La impresora no imprime", "¿La impresora no imprime?"), ("en", "L’imprimante ne marche pas", "The printer does not print?"),
+    ],
+)
+def test_help_is_offered_in_the_visitors_language(portal: Portal, language: str, title: str, document: str) -> None:
+    portal.client.headers["Accept-Language"] = language
+    offered = portal.send(title=title)
+    assert offered.status_code == 200
+    assert document in unescape(offered.text)
