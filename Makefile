@@ -59,7 +59,7 @@ soak: $(VENV)/.test
 	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m "process or law" tests
 
 words:
-	@$(BIN)/pybabel -q extract -F api/locale/babel.cfg -k mark -k translate -k many:1,2 -k InvalidInput:2 -k required:3 -k plain_name:3 \
+	@$(BIN)/pybabel -q extract -F api/locale/babel.cfg -k mark -k translate -k many:1,2 -k InvalidInput:2 -k Phrase:1 -k required:3 -k plain_name:3 \
 	  -k NotFound:1 -k NotAllowed -k Conflict --no-location --sort-output --omit-header -o api/locale/tocsin.pot .
 	@for name in api/locale/*.po; do language=$$(basename $$name .po); $(BIN)/pybabel -q update -i api/locale/tocsin.pot -o $$name \
 	  -l $$language --omit-header --ignore-obsolete --no-fuzzy-matching; done

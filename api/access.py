@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from engine.clock import micros
-from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase
 from engine.identity import source_id, stream_id
 from engine.ledger import Ledger, Unit, Work
 from engine.person import (
@@ -205,7 +205,7 @@ class Directory:
         login = required("login", login, "a short name to sign in with").lower()
         name = required("name", name, "the person's name")
         if len(password) < SHORTEST_PASSWORD:
-            raise InvalidInput("password", f"at least {SHORTEST_PASSWORD} characters")
+            raise InvalidInput("password", Phrase("at least %s characters", SHORTEST_PASSWORD))
         hashed = self._hasher.hash(password)
         person = uuid4()
         handles = [self.handle(login), *([self.handle(email)] if email else [])]
@@ -218,7 +218,7 @@ class Directory:
         def decide(work: Work) -> UUID:
             for handle in handles:
                 if work.store.pending_person(handle) is not None:
-                    raise Conflict(f"somebody is known as {login} or by that address already")
+                    raise Conflict(Phrase("somebody is known as %s or by that address already", login))
             record = work.fresh(Person, person)
             record.register(name=name, email=email, team=team)
             record.record(AccountOpened(role=chosen))
@@ -312,7 +312,7 @@ class Directory:
             InvalidInput: it is too short.
         """
         if len(password) < SHORTEST_PASSWORD:
-            raise InvalidInput("password", f"at least {SHORTEST_PASSWORD} characters")
+            raise InvalidInput("password", Phrase("at least %s characters", SHORTEST_PASSWORD))
         return self._hasher.hash(password)
 
     def change_password(self, login: str, password: str, *, actor: str = "tocsin") -> None:
@@ -323,7 +323,7 @@ class Directory:
             InvalidInput: it is too short.
         """
         if len(password) < SHORTEST_PASSWORD:
-            raise InvalidInput("password", f"at least {SHORTEST_PASSWORD} characters")
+            raise InvalidInput("password", Phrase("at least %s characters", SHORTEST_PASSWORD))
         hashed = self._hasher.hash(password)
         self._change(login, PasswordChanged(), lambda account: account._replace(password=hashed), actor)
 
@@ -451,4 +451,4 @@ def _role(name: str) -> Role:
     try:
         return Role(name)
     except ValueError:
-        raise InvalidInput("role", f"one of {', '.join(Role)}") from None
+        raise InvalidInput("role", Phrase("one of %s", ', '.join(Role))) from None

@@ -29,7 +29,7 @@ from api.commands import LONGEST_TEXT, Body, Command, Context
 from api.door import Bodies, house_of
 from api.problem import TooLarge
 from engine.attachment import SealedFile, attach_file, clean_name, seal_file
-from engine.errors import InvalidInput, Overloaded, TocsinError
+from engine.errors import InvalidInput, Overloaded, Phrase, TocsinError
 from engine.ticket import Ticket, Visibility
 from engine.vault import Vault
 from projections.words import as_is, size_of
@@ -159,11 +159,11 @@ def media_type_of(file: UploadedFile) -> str:
     """
     ending = file.name.rpartition(".")[2].lower() if "." in file.name else ""
     if ending not in MEDIA_TYPES:
-        raise InvalidInput(FILES, f"other files than “{file.name}”: taken are {TAKEN}")
+        raise InvalidInput(FILES, Phrase("other files than “%s”: taken are %s", file.name, TAKEN))
     if not file.content:
-        raise InvalidInput(FILES, f"a file with something in it; “{file.name}” is empty")
+        raise InvalidInput(FILES, Phrase("a file with something in it; “%s” is empty", file.name))
     if not _agrees(ending, file.content):
-        raise InvalidInput(FILES, f"a file that is what its name says; the content of “{file.name}” is not {ending}")
+        raise InvalidInput(FILES, Phrase("a file that is what its name says; the content of “%s” is not %s", file.name, ending))
     return MEDIA_TYPES[ending]
 
 
@@ -247,7 +247,7 @@ async def read_posted(request: Request) -> PostedForm:
     try:
         found = await parser.parse()
     except (MultiPartException, FormParserError) as error:
-        raise InvalidInput("form", f"multipart/form-data; {getattr(error, 'message', error)}") from None
+        raise InvalidInput("form", Phrase("multipart/form-data; %s", getattr(error, 'message', error))) from None
     form.fields = {name: value for name, value in found.multi_items() if isinstance(value, str)}
     sent = [value for _, value in found.multi_items() if isinstance(value, UploadFile) and (value.filename or value.size)]
     form.fault = parser.fault if isinstance(parser, _InMemory) else None

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.clock import rfc3339
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.incident import Incident
 from engine.ledger import Work
 from engine.person import Person
@@ -129,7 +129,7 @@ class Context:
     def ticket(self, name: str, number: str) -> UUID:
         """Raises: InvalidInput: there is no ticket of that number."""
         if number not in self.linked:
-            raise InvalidInput(name, f"the number of a ticket; there is no {number}")
+            raise InvalidInput(name, Phrase("the number of a ticket; there is no %s", number))
         return self.linked[number]
 
     def account(self, field: str, handle: str | None) -> UUID | None:
@@ -142,7 +142,7 @@ class Context:
             return None
         found = self.work.store.pending_person(self.handle(handle))
         if found is None or self.work.load(Person, UUID(bytes=found)).role is None:
-            raise InvalidInput(field, f"the login or address of an account; {handle} is none")
+            raise InvalidInput(field, Phrase("the login or address of an account; %s is none", handle))
         return UUID(bytes=found)
 
     def requester(self, text: str | None) -> UUID | None:

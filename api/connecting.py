@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from api.house import House
-from engine.errors import Conflict, InvalidInput, NotFound
+from engine.errors import Conflict, InvalidInput, NotFound, Phrase
 from engine.identity import source_id
 from engine.ledger import Unit, Work
 from engine.person import Role
@@ -50,7 +50,7 @@ def check_source(event: SourceAdded) -> None:
         raise InvalidInput("zone", "an IANA zone such as Europe/Stockholm") from None
     if event.mapping is not None:
         if event.adapter != generic.ADAPTER.name:
-            raise InvalidInput("mapping", f"no mapping: only the adapter {generic.ADAPTER.name} takes one")
+            raise InvalidInput("mapping", Phrase("no mapping: only the adapter %s takes one", generic.ADAPTER.name))
         generic.read_mapping(event.mapping)
 
 
@@ -67,7 +67,7 @@ def add_source(house: House, event: SourceAdded, *, actor: str) -> None:
     def decide(work: Work) -> None:
         source = work.load(Source, source_id(event.name))
         if source.exists:
-            raise Conflict(f"there is a source {event.name} already")
+            raise Conflict(Phrase("there is a source %s already", event.name))
         source.add(event if event.identity is None else _identified(work, event))
 
     house.ledger.run(Unit(decide, actor=actor))

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.saved_view import LONGEST_QUERY
 from projections.queue_page import DEFAULT_SORT, NOBODY, SORTS, QueueFilter
 
@@ -57,18 +57,18 @@ def checked(query: str) -> str:
     """
     query = query.strip().removeprefix("?")
     if len(query) > LONGEST_QUERY:
-        raise InvalidInput("query", f"at most {LONGEST_QUERY} characters")
+        raise InvalidInput("query", Phrase("at most %s characters", LONGEST_QUERY))
     try:
         asked = dict(parse_qsl(query, max_num_fields=20, strict_parsing=bool(query)))
     except ValueError:
         raise InvalidInput("query", "parameters of the queue's address, such as team=Shop&sort=due") from None
     for name, value in asked.items():
         if name not in (*FILTERS, SORT):
-            raise InvalidInput("query", f"filters that the queue knows: {', '.join((*FILTERS, SORT))}; not {name}")
+            raise InvalidInput("query", Phrase("filters that the queue knows: %s; not %s", ', '.join((*FILTERS, SORT)), name))
         if len(value) > LONGEST_VALUE or not value.isprintable():
-            raise InvalidInput("query", f"values of at most {LONGEST_VALUE} visible characters")
+            raise InvalidInput("query", Phrase("values of at most %s visible characters", LONGEST_VALUE))
     if asked.get(SORT, DEFAULT_SORT) not in SORTS:
-        raise InvalidInput("sort", f"one of {', '.join(SORTS)}")
+        raise InvalidInput("sort", Phrase("one of %s", ', '.join(SORTS)))
     filter_of(asked, None)
     found = written(asked)
     if not found:

@@ -16,6 +16,23 @@
 """
 
 from collections.abc import Sequence
+from typing import Self
+
+
+class Phrase(str):
+    """A text with values in it that can still be said in another language. As a string it is the English one.
+
+    Attributes:
+        message: with a `%s` for each value.
+    """
+
+    message: str
+    values: tuple[object, ...]
+
+    def __new__(cls, message: str, *values: object) -> Self:
+        made = super().__new__(cls, message % values)
+        made.message, made.values = message, values
+        return made
 
 
 class TocsinError(Exception):
@@ -32,11 +49,12 @@ class InvalidInput(Refused):
     Attributes:
         field: where, as a dotted path (`impact`, `alerts[1].labels`).
         expected: what would have been right, as a phrase.
+        phrase: the same as it can be translated.
     """
 
     def __init__(self, field: str, expected: str) -> None:
         super().__init__(f"{field}: expected {expected}")
-        self.field, self.expected = field, expected
+        self.field, self.expected, self.phrase = field, str(expected), expected
 
 
 class NotFound(Refused):

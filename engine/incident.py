@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Self
 from uuid import UUID
 
 from engine.aggregate import Journal, applies
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.event import Event, Fact, Personal
 from engine.priority import Level, Priority, priority_of
 from engine.ticket import OPEN, Meaning, Ticket, TicketReopened, TicketTriaged, check_imported, required
@@ -190,7 +190,7 @@ class Incident(Ticket):
         """
         check_imported(event, INCIDENT_STATES, now)
         if event.code is not None and event.code not in RESOLUTION_CODES:
-            raise InvalidInput("code", f"one of {', '.join(RESOLUTION_CODES)}")
+            raise InvalidInput("code", Phrase("one of %s", ', '.join(RESOLUTION_CODES)))
         incident = cls(stream_id, journal)
         incident.record(event)
         return incident
@@ -209,7 +209,7 @@ class Incident(Ticket):
         """
         self.guard("resolve")
         if code not in RESOLUTION_CODES:
-            raise InvalidInput("code", f"one of {', '.join(RESOLUTION_CODES)}")
+            raise InvalidInput("code", Phrase("one of %s", ', '.join(RESOLUTION_CODES)))
         solution = required("solution", solution, "what restored the service")
         return self.record(IncidentResolved(code=code, solution=solution, resolved_at=now, requester=self.requester))
 

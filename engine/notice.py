@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 from engine.aggregate import Aggregate, Journal, applies
-from engine.errors import Conflict
+from engine.errors import Conflict, Phrase
 from engine.event import Event, Fact
 from engine.identity import stream_id as computed_id
 from engine.identity import timer_id
@@ -247,7 +247,7 @@ class Notices(Aggregate):
             Conflict: it is none.
         """
         if notice not in self.dead:
-            raise Conflict(f"notice {notice} is no dead letter: it is sent, or still waits")
+            raise Conflict(Phrase("notice %s is no dead letter: it is sent, or still waits", notice))
         return self.record(NoticeRetried(notice=notice, recipient=self.dead[notice].recipient))
 
     def reference(self, notice: UUID) -> str | None:

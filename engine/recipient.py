@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from engine.aggregate import Aggregate, Journal, applies
-from engine.errors import Conflict, InvalidInput, NotFound
+from engine.errors import Conflict, InvalidInput, NotFound, Phrase
 from engine.event import Event, Fact, Personal
 from engine.identity import stream_id as computed_id
 
@@ -123,7 +123,7 @@ class Recipient(Aggregate):
             InvalidInput: a name, an address or a URL that cannot be.
         """
         if self.active:
-            raise Conflict(f"there is a recipient {name} already")
+            raise Conflict(Phrase("there is a recipient %s already", name))
         if not _NAME.fullmatch(name):
             raise InvalidInput("name", "1 to 80 letters, digits, blanks and . _ -, with no blank at either end")
         return self.record(

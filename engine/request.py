@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Self
 from uuid import UUID
 
 from engine.aggregate import Journal, applies
-from engine.errors import NotAllowed
+from engine.errors import NotAllowed, Phrase
 from engine.event import Event, Fact, Personal
 from engine.priority import Priority
 from engine.ticket import OPEN, Meaning, Ticket, check_imported, required
@@ -172,7 +172,7 @@ class ServiceRequest(Ticket):
         """
         self.guard("approve")
         if by is not None and by == self.requester:
-            raise NotAllowed(f"cannot approve {self.number}: nobody approves their own request")
+            raise NotAllowed(Phrase("cannot approve %s: nobody approves their own request", self.number))
         return self.record(RequestApproved(by=by))
 
     def decline(self, *, reason: str, by: UUID | None) -> Fact:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from engine.aggregate import Aggregate, Journal, applies
-from engine.errors import InvalidInput, NotFound
+from engine.errors import InvalidInput, NotFound, Phrase
 from engine.event import Event, Fact, Personal
 from engine.identity import stream_id
 from engine.ticket import plain_name
@@ -89,12 +89,12 @@ class Shelf(Aggregate):
         """
         name = _checked(name)
         if len(query) > LONGEST_QUERY:
-            raise InvalidInput("query", f"at most {LONGEST_QUERY} characters")
+            raise InvalidInput("query", Phrase("at most %s characters", LONGEST_QUERY))
         if any(one.name == name and one.query == query for one in self.views):
             return None
         self._free(name)
         if len(self.views) >= MOST_VIEWS:
-            raise InvalidInput("name", f"at most {MOST_VIEWS} views; remove one first")
+            raise InvalidInput("name", Phrase("at most %s views; remove one first", MOST_VIEWS))
         return self.record(ViewSaved(view=view, name=name, query=query, owner=owner))
 
     def change(self, view: UUID, *, name: str | None = None, place: int | None = None) -> Fact | None:
@@ -136,7 +136,7 @@ class Shelf(Aggregate):
 
     def _free(self, name: str) -> None:
         if any(one.name == name for one in self.views):
-            raise InvalidInput("name", f"a name that no other view has; there is a {name} already")
+            raise InvalidInput("name", Phrase("a name that no other view has; there is a %s already", name))
 
     @applies(ViewSaved)
     def _saved(self, event: ViewSaved) -> None:
@@ -161,5 +161,5 @@ def moved(views: list[SavedView], view: SavedView, place: int) -> list[SavedView
 def _checked(name: str) -> str:
     name = plain_name("name", name, "a name for the view")
     if len(name) > LONGEST_NAME:
-        raise InvalidInput("name", f"at most {LONGEST_NAME} characters")
+        raise InvalidInput("name", Phrase("at most %s characters", LONGEST_NAME))
     return name

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from engine.aggregate import Aggregate, Journal, applies
-from engine.errors import IllegalTransition, InvalidInput
+from engine.errors import IllegalTransition, InvalidInput, Phrase
 from engine.event import Event, Fact, Personal
 from engine.priority import Level, Priority
 
@@ -317,7 +317,7 @@ def check_imported(event: ImportedTicket, states: Sequence[str], now: datetime) 
     for field in ("system", "old_number", "title"):
         required(field, getattr(event, field), "a text")
     if event.state not in states:
-        raise InvalidInput("state", f"one of {', '.join(states)}")
+        raise InvalidInput("state", Phrase("one of %s", ', '.join(states)))
     if event.opened_at > now:
         raise InvalidInput("opened_at", "a time that is not in the future")
     for field in ("acknowledged_at", "first_responded_at", "resolved_at", "closed_at"):
@@ -328,9 +328,9 @@ def check_imported(event: ImportedTicket, states: Sequence[str], now: datetime) 
             raise InvalidInput(field, "a time that is not in the future")
     meaning = MEANINGS[event.state]
     if meaning in OPEN and event.resolved_at is not None:
-        raise InvalidInput("resolved_at", f"none: it is {event.state.replace('_', ' ')}")
+        raise InvalidInput("resolved_at", Phrase("none: it is %s", event.state.replace('_', ' ')))
     if meaning not in OPEN and event.resolved_at is None:
-        raise InvalidInput("resolved_at", f"a time: it is {event.state}")
+        raise InvalidInput("resolved_at", Phrase("a time: it is %s", event.state))
 
 
 def plain_name(field: str, value: str | None, expected: str) -> str:
@@ -341,7 +341,7 @@ def plain_name(field: str, value: str | None, expected: str) -> str:
     """
     text = required(field, value, expected)
     if len(text) > LONGEST_NAME or not text.isprintable():
-        raise InvalidInput(field, f"{expected}: at most {LONGEST_NAME} characters, all of them visible")
+        raise InvalidInput(field, Phrase("%s: at most %s characters, all of them visible", Phrase(expected), LONGEST_NAME))
     return text
 
 
@@ -531,7 +531,7 @@ class Ticket(Aggregate):
         if to == self.id:
             raise InvalidInput("to", "another ticket than itself")
         if (to, relation.value) in self.links:
-            raise InvalidInput("to", f"a ticket that is not linked as {relation.value.replace('_', ' ')} already")
+            raise InvalidInput("to", Phrase("a ticket that is not linked as %s already", relation.value.replace('_', ' ')))
         return self.record(TicketLinked(to=to, relation=relation, by_hand=by_hand))
 
     def renew_link(self) -> Fact:

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.clock import from_micros
 from engine.delivery import DeliveryReceived, Disposition
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.ledger import Ledger
 from projections.alerts import COLUMNS, EPISODE_COLUMNS, SEVERITIES, TRANSITIONS, AlertFold, Episode
 from projections.deliveries import CODES
@@ -86,7 +86,7 @@ class AlertFilter:
     def __post_init__(self) -> None:
         """Raises: InvalidInput: an unknown severity."""
         if self.severity is not None and self.severity not in SEVERITIES:
-            raise InvalidInput("severity", f"one of {', '.join(SEVERITIES)}")
+            raise InvalidInput("severity", Phrase("one of %s", ', '.join(SEVERITIES)))
 
     def values(self, incident: bytes | None) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.clock import from_micros
 from engine.delivery import DeliveryReceived, DeliveryRejected, MonitoringEvent
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.event import Event
 from projections.alert_page import alert_id
 from projections.deliveries import CODES, DISPOSITIONS
@@ -109,7 +109,7 @@ class MonitoringEventFilter:
     def __post_init__(self) -> None:
         """Raises: InvalidInput: an unknown disposition."""
         if self.disposition is not None and self.disposition not in CODES:
-            raise InvalidInput("disposition", f"one of {', '.join(DISPOSITIONS)}")
+            raise InvalidInput("disposition", Phrase("one of %s", ', '.join(DISPOSITIONS)))
 
 
 def deliveries(

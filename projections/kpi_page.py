@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from engine.clock import from_micros, micros, rfc3339
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from projections.kpis import HOUR, Metric
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.people import names
@@ -302,7 +302,7 @@ def kpis(
     """
     filters, at = filters or KpiFilter(), reader.at(as_of)
     if group_by is not None and group_by not in GROUPS:
-        raise InvalidInput("group_by", f"one of {', '.join(GROUPS)}")
+        raise InvalidInput("group_by", Phrase("one of %s", ', '.join(GROUPS)))
     days = window.days() if group_by == "day" else []
     edges = day_edges(days, window.zone) if days else []
     samples: _Samples = {}
@@ -423,7 +423,7 @@ def kpi_tickets(
     """
     filters, limit, at = filters or KpiFilter(), checked_limit(limit), reader.at(as_of)
     if metric not in METRICS:
-        raise InvalidInput("metric", f"one of {', '.join(METRICS)}")
+        raise InvalidInput("metric", Phrase("one of %s", ', '.join(METRICS)))
     key = from_cursor(cursor, metric, (int, int))
     instant, place = key or (0, 0)
     found: list[tuple[Any, ...]] = []
@@ -478,7 +478,7 @@ def backlog(
     """
     groups = ("kind", "priority", "service", "team", "assignee")
     if group_by is not None and group_by not in groups:
-        raise InvalidInput("group_by", f"one of {', '.join(groups)}")
+        raise InvalidInput("group_by", Phrase("one of %s", ', '.join(groups)))
     filters, at = filters or QueueFilter(), reader.at(as_of)
     until = micros(now)
     ages: dict[Any, list[float]] = {None: []}

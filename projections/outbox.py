@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from engine.clock import from_micros, micros
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.event import Fact
 from engine.notice import NoticeAbandoned, NoticeFailed, NoticeRequested, NoticeRetried, NoticeSent, Purpose
 from engine.recipient import RecipientAdded, RecipientChanged, RecipientRemoved, masked
@@ -215,7 +215,7 @@ def notices(
     """
     limit = checked_limit(limit)
     if status is not None and status not in STATUSES:
-        raise InvalidInput("status", f"one of {', '.join(STATUSES)}")
+        raise InvalidInput("status", Phrase("one of %s", ', '.join(STATUSES)))
     key = from_cursor(cursor, "newest", (int,))
     where = (" AND o.status = :status" if status else "") + (" AND o.recipient = :recipient" if recipient else "")
     rows = reader.rows(

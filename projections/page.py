@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 
 T = TypeVar("T")
 
@@ -64,5 +64,5 @@ def _part(value: Any, kind: type) -> Any:
 def checked_limit(limit: int) -> int:
     """Raises: InvalidInput: not from 1 to 500."""
     if not 1 <= limit <= MOST_ON_A_PAGE:
-        raise InvalidInput("limit", f"a number from 1 to {MOST_ON_A_PAGE}")
+        raise InvalidInput("limit", Phrase("a number from 1 to %s", MOST_ON_A_PAGE))
     return limit

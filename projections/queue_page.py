@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from engine.clock import micros
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Phrase
 from engine.ticket import MEANINGS, Meaning
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.projection import batched
@@ -69,9 +69,9 @@ class QueueFilter:
         if self.priority is not None and self.priority not in ("P1", "P2", "P3", "P4", "P5"):
             raise InvalidInput("priority", "P1, P2, P3, P4 or P5")
         if self.meaning is not None and self.meaning not in frozenset(Meaning):
-            raise InvalidInput("meaning", f"one of {', '.join(Meaning)}")
+            raise InvalidInput("meaning", Phrase("one of %s", ', '.join(Meaning)))
         if self.state is not None and self.state not in MEANINGS:
-            raise InvalidInput("state", f"one of {', '.join(MEANINGS)}")
+            raise InvalidInput("state", Phrase("one of %s", ', '.join(MEANINGS)))
         if isinstance(self.assignee, str) and self.assignee != NOBODY:
             raise InvalidInput("assignee", "a person's id, or nobody")
 
@@ -193,7 +193,7 @@ def queue(
     filters, limit = filters or QueueFilter(), checked_limit(limit)
     order = SORTS.get(sort)
     if order is None:
-        raise InvalidInput("sort", f"one of {', '.join(SORTS)}")
+        raise InvalidInput("sort", Phrase("one of %s", ', '.join(SORTS)))
     key = from_cursor(cursor, sort, order.shape)
     at = reader.at(as_of)
     if at == reader.position:

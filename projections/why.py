@@ -11,7 +11,7 @@ import msgspec
 
 from engine.aggregate import Aggregate
 from engine.alert import Alert
-from engine.errors import InvalidInput, NotFound
+from engine.errors import InvalidInput, NotFound, Phrase
 from engine.event import Fact, shown_fields
 from engine.incident import Incident
 from engine.ledger import Ledger
@@ -68,7 +68,7 @@ def why(reader: Reader, number: str, field: str | None = None, *, as_of: int | N
     """
     stream, blank, fields = _record(reader, number)
     if field is not None and field not in fields:
-        raise InvalidInput("field", f"one of {', '.join(fields)}")
+        raise InvalidInput("field", Phrase("one of %s", ', '.join(fields)))
     at = reader.at(as_of)
     facts = [fact for fact in reader.ledger.stream(stream) if fact.position <= at]
     explained = []

@@ -133,7 +133,7 @@ def _obstacle(command: str, error: TocsinError, form: Mapping[str, str], shape: 
         case IllegalTransition():
             return Obstacle(command, _("“%s” is not possible now") % name, words.refusal(error), 409, typed, legal=error.legal)
         case InvalidInput():
-            return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 422, typed, fields={error.field: _(error.expected)})
+            return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 422, typed, fields={error.field: words.said(error.phrase)})
         case TooLarge():
             return Obstacle(command, _("“%s” needs something else") % name, words.refusal(error), 413, typed)
     return Obstacle(command, _("“%s” is not allowed") % name, words.refusal(error), 403, typed)

@@ -25,7 +25,7 @@ from api.console.language import mark
 from api.console.layout import ConsoleRoute, Frame, frame, go_to, page_for, reading_views, render
 from api.door import house_of
 from api.reading import WAIT_SECONDS
-from engine.errors import Conflict, InvalidInput, NotFound
+from engine.errors import Conflict, InvalidInput, NotFound, Phrase
 from engine.observation import Severity
 from engine.source import SourceAdded
 from monitors.integrations import generic
@@ -158,7 +158,7 @@ def _make(request: Request, principal: Principal, form: Mapping[str, str], kind:
     try:
         severity = Severity(form.get("severity") or Severity.WARNING)
     except ValueError:
-        raise InvalidInput("severity", f"one of {', '.join(Severity)}") from None
+        raise InvalidInput("severity", Phrase("one of %s", ', '.join(Severity))) from None
     event = SourceAdded(
         name=name, adapter=kind, zone=form.get("zone", "").strip() or "UTC", severity=severity,
         mapping=form.get("mapping", "").strip() or None, identity=form.get("same_as") or None,

@@ -346,7 +346,7 @@ def environment() -> Environment:
     )
     made.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {
-        "shown": words.shown, "shown_lines": words.shown_lines, "lasting": instants.measure, "plain": words.plain, "initials": words.initials,
+        "said": words.said, "shown": words.shown, "shown_lines": words.shown_lines, "lasting": instants.measure, "plain": words.plain, "initials": words.initials,
         "number": _number, "segment": lambda text: quote(text, safe=""),
     }
     made.globals |= {

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api.access import ADMINS, MANAGERS, SHORTEST_PASSWORD, Principal
+from api.console import words
 from api.console.forms import check_form, read_form
 from api.console.language import gettext as _
 from api.console.language import mark
@@ -227,7 +228,7 @@ async def _taken(
             given["hashed"] = await asyncio.to_thread(directory_of(request).hashed, form["password"])
         what, position = await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
     except InvalidInput as error:
-        draft = Draft(typed=typed, fault=(error.field, _(error.expected)), status=422)
+        draft = Draft(typed=typed, fault=(error.field, words.said(error.phrase)), status=422)
         return await asyncio.to_thread(page, request, principal, draft)
     await _reached(request, position)
     return go_to(f"/console/{here}?{urlencode({'done': f'{what}:{typed[key].strip()}'})}")

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from api.console.instants import many
 from api.console.language import gettext as _
 from api.console.language import mark
-from engine.errors import IllegalTransition, InvalidInput, NotFound, TocsinError
+from engine.errors import IllegalTransition, InvalidInput, NotFound, Phrase, TocsinError
 
 STATES: Final[Mapping[str, str]] = {
     "new": mark("new"),
@@ -181,18 +181,25 @@ def word(table: Mapping[str, str], code: str | None) -> str:
     return _(known) if known is not None else code.replace("_", " ")
 
 
+def said(text: str) -> str:
+    """A text of the engine in the reader's language."""
+    if isinstance(text, Phrase):
+        return _(text.message) % tuple(said(value) if isinstance(value, Phrase) else value for value in text.values)
+    return _(text) if text else ""
+
+
 def refusal(error: TocsinError) -> str:
     """What stood in the way, in the reader's words."""
     match error:
         case InvalidInput():
-            return _("%(field)s: expected %(expected)s") % {"field": error.field, "expected": _(error.expected)}
+            return _("%(field)s: expected %(expected)s") % {"field": error.field, "expected": said(error.phrase)}
         case NotFound():
             return _("there is no %(what)s %(name)s") % {"what": _(error.what), "name": error.name}
         case IllegalTransition():
             reason = _(error.why) if error.why else _("it is “%s”") % word(STATES, error.state)
-            said = _("“%(command)s” is not possible on %(number)s: %(reason)s.")
-            return said % {"command": word(COMMANDS, error.command), "number": error.number, "reason": reason}
-    return _(str(error))
+            text = _("“%(command)s” is not possible on %(number)s: %(reason)s.")
+            return text % {"command": word(COMMANDS, error.command), "number": error.number, "reason": reason}
+    return said(error.args[0]) if error.args and isinstance(error.args[0], str) else str(error)
 
 
 def _symbol(code: int, keep: str) -> str | None:

@@ -34,7 +34,7 @@ from api.records import found
 from api.writing import IdempotencyKey, Stored
 from engine.aggregate import replay
 from engine.attachment import SealedFile, attach_file
-from engine.errors import IllegalTransition, InvalidInput, NotFound
+from engine.errors import IllegalTransition, InvalidInput, NotFound, Phrase
 from engine.event import Fact
 from engine.incident import Incident
 from engine.ledger import Unit, Work
@@ -195,7 +195,7 @@ async def _say(here: Followed, posted: PostedForm) -> Response:
     visit, house, form = here.visit, house_of(here.visit.request), posted.fields
     what, text = form.get("do", ""), form.get("text", "").replace("\r\n", "\n").strip()
     if what not in (SAY, UNSOLVED):
-        raise InvalidInput("do", f"{SAY} or {UNSOLVED}")
+        raise InvalidInput("do", Phrase("%s or %s", SAY, UNSOLVED))
     token = read_token(form.get("form", ""), _purpose(what, here), house.vault, visit.now)
     if token is None:
         return _page(here, what, text, _("The form had lain open for too long. What you typed is still here: please send it again."), 422)

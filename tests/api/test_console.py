@@ -832,3 +832,13 @@ def test_dates_and_figures_are_written_as_the_language_does() -> None:
         "fr": ("mardi 3 mars 2026, 02:00:30 UTC", "mar. 3 mars, 02:00", "12\u202f345,5"),
         "sv": ("tisdag 3 mars 2026, 02:00:30 UTC", "tis 3 mars, 02:00", "12\xa0345,5"),
     }
+
+
+def test_what_was_expected_is_said_in_the_readers_language_values_included(desk: Desk) -> None:
+    page = desk.page("/console")
+    answer = desk.client.get("/console?sort=luck", headers={"Accept-Language": "sv"})
+    assert "sort: " in html.unescape(answer.text)
+    assert "en av priority, " in html.unescape(answer.text)
+    assert "one of" not in html.unescape(answer.text)
+    assert "one of priority, " in desk.client.get("/api/v1/queue?sort=luck", headers={"Accept-Language": "sv"}).json()["detail"]
+    assert page

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LOCALE = ROOT / "api" / "locale"
 TEMPLATES = ROOT / "api" / "templates"
 KEYWORDS = {
-    "_": None, "gettext": None, "ngettext": (1, 2), "mark": None, "translate": None, "many": (1, 2), "InvalidInput": (2,), "required": (3,),
+    "_": None, "gettext": None, "ngettext": (1, 2), "mark": None, "translate": None, "many": (1, 2), "InvalidInput": (2,), "Phrase": (1,), "required": (3,),
     "plain_name": (3,), "NotFound": (1,), "NotAllowed": None, "Conflict": None,
 }
 # Names, units and signs that are the same in every language.
