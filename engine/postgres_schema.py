@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS ledger.accounts (person bytea PRIMARY KEY, login text
 CREATE TABLE IF NOT EXISTS ledger.credentials (
     digest bytea PRIMARY KEY, principal bytea NOT NULL, role text NOT NULL, source text, expires_at bigint, csrf text
 );
+CREATE TABLE IF NOT EXISTS ledger.cursors (name text PRIMARY KEY, position bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger.leases (name text PRIMARY KEY, holder text NOT NULL, token bigint NOT NULL, until bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger.meta (key text PRIMARY KEY, value text NOT NULL);
 CREATE SCHEMA IF NOT EXISTS keys;
 CREATE TABLE IF NOT EXISTS keys.keys (id bytea PRIMARY KEY, wrapped bytea NOT NULL);

@@ -17,7 +17,18 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from engine.errors import StoreUnavailable
 from engine.postgres_schema import NotMigrated, version_of
-from engine.store import SCHEMA_VERSION, Account, AlreadyStored, Answer, Credential, DueTimer, Head, KeptBody, Row
+from engine.store import (
+    SCHEMA_VERSION,
+    Account,
+    AlreadyStored,
+    Answer,
+    Credential,
+    DueTimer,
+    Head,
+    KeptBody,
+    Lease,
+    Row,
+)
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -178,6 +189,10 @@ class PostgresStore:
     def meta(self, key: str) -> str | None:
         row = self._row("SELECT value FROM ledger.meta WHERE key = %s", (key,))
         return row[0] if row else None
+
+    def cursor(self, name: str) -> int | None:
+        row = self._row("SELECT position FROM ledger.cursors WHERE name = %s", (name,))
+        return int(row[0]) if row else None
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -363,6 +378,25 @@ class PostgresStore:
     def set_meta(self, key: str, value: str) -> None:
         sql = "INSERT INTO ledger.meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))
+
+    def set_cursor(self, name: str, position: int) -> None:
+        sql = "INSERT INTO ledger.cursors (name, position) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET position = excluded.position"
+        self._execute(sql, (name, position))
+
+    def pending_cursor(self, name: str) -> int | None:
+        row = self._one("SELECT position FROM ledger.cursors WHERE name = %s", (name,))
+        return int(row[0]) if row else None
+
+    def lease(self, name: str) -> Lease | None:
+        row = self._one("SELECT holder, token, until FROM ledger.leases WHERE name = %s", (name,))  # under the append lock, as all that writes it
+        return Lease(*row) if row else None
+
+    def set_lease(self, name: str, lease: Lease) -> None:
+        sql = (
+            "INSERT INTO ledger.leases (name, holder, token, until) VALUES (%s, %s, %s, %s) ON CONFLICT (name) "
+            "DO UPDATE SET holder = excluded.holder, token = excluded.token, until = excluded.until"
+        )
+        self._execute(sql, (name, *lease))
 
     def commit(self) -> None:
         """Returns after the commit is on disk.

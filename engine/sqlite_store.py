@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from engine.errors import StoreUnavailable
-from engine.store import Account, AlreadyStored, Answer, Credential, DueTimer, Head, KeptBody, Row
+from engine.store import (
+    SCHEMA_VERSION,
+    Account,
+    AlreadyStored,
+    Answer,
+    Credential,
+    DueTimer,
+    Head,
+    KeptBody,
+    Lease,
+    Row,
+)
 
 T = TypeVar("T")
 
@@ -73,6 +84,9 @@ CREATE TABLE IF NOT EXISTS accounts (
 CREATE TABLE IF NOT EXISTS credentials (
     digest BLOB PRIMARY KEY, principal BLOB NOT NULL, role TEXT NOT NULL, source TEXT, expires_at INTEGER, csrf TEXT
 ) WITHOUT ROWID;
+-- How far something outside was read (a topic's partition) or told; and who may do what only one process may.
+CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -92,6 +106,8 @@ class SqliteStore:
             self._writer = self._connect(WRITER_CACHE_KIB)
             path.chmod(0o600)
             self._writer.executescript(SCHEMA)
+            sql = "UPDATE meta SET value = ? WHERE key = 'schema_version' AND CAST(value AS INTEGER) < ?"
+            self._writer.execute(sql, (SCHEMA_VERSION, int(SCHEMA_VERSION)))
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{path} cannot be opened as a store: {error}") from error
         self._unmoved = 0
@@ -229,6 +245,10 @@ class SqliteStore:
     def meta(self, key: str) -> str | None:
         row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else None
+
+    def cursor(self, name: str) -> int | None:
+        row = self._reader.execute("SELECT position FROM cursors WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else None
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -391,6 +411,25 @@ class SqliteStore:
     def set_meta(self, key: str, value: str) -> None:
         sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))
+
+    def set_cursor(self, name: str, position: int) -> None:
+        sql = "INSERT INTO cursors (name, position) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = excluded.position"
+        self._execute(sql, (name, position))
+
+    def pending_cursor(self, name: str) -> int | None:
+        row = self._one("SELECT position FROM cursors WHERE name = ?", (name,))
+        return int(row[0]) if row else None
+
+    def lease(self, name: str) -> Lease | None:
+        row = self._one("SELECT holder, token, until FROM leases WHERE name = ?", (name,))
+        return Lease(*row) if row else None
+
+    def set_lease(self, name: str, lease: Lease) -> None:
+        sql = (
+            "INSERT INTO leases (name, holder, token, until) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
+            "DO UPDATE SET holder = excluded.holder, token = excluded.token, until = excluded.until"
+        )
+        self._execute(sql, (name, *lease))
 
     def commit(self) -> None:
         """Returns after the commit is on disk.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 # Of the tables, whatever database they are on; kept in the store, so that an older Tocsin leaves it alone.
-SCHEMA_VERSION: Final = "1"
+SCHEMA_VERSION: Final = "2"
 
 
 class AlreadyStored(Exception):
@@ -82,6 +82,20 @@ class Account(NamedTuple):
     role: str
 
 
+class Lease(NamedTuple):
+    """Who does what only one process of a store may do.
+
+    Attributes:
+        holder: the process (`engine/lease.py`).
+        token: grows whenever the holder changes, so that a former holder's is known by it.
+        until: microseconds since 1970, by the ledger's time.
+    """
+
+    holder: str
+    token: int
+    until: int
+
+
 class Reader(Protocol):
     """Committed state, from any thread."""
 
@@ -118,6 +132,10 @@ class Reader(Protocol):
     def person(self, handle: bytes) -> bytes | None: ...
 
     def meta(self, key: str) -> str | None: ...
+
+    def cursor(self, name: str) -> int | None:
+        """How far something outside was read or told; None: not begun."""
+        ...
 
 
 class Store(Reader, Protocol):
@@ -190,6 +208,20 @@ class Store(Reader, Protocol):
         ...
 
     def set_meta(self, key: str, value: str) -> None: ...
+
+    def set_cursor(self, name: str, position: int) -> None:
+        """How far something outside was read or told; in the same commit as what it led to."""
+        ...
+
+    def pending_cursor(self, name: str) -> int | None:
+        """`cursor`, as the open transaction sees it."""
+        ...
+
+    def lease(self, name: str) -> Lease | None:
+        """Who held it last, as the open transaction sees it; nobody else can take it before this transaction ends."""
+        ...
+
+    def set_lease(self, name: str, lease: Lease) -> None: ...
 
     def commit(self) -> None: ...
 
