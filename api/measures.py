@@ -1,5 +1,6 @@
 """Prometheus metrics: `tocsin_<room>_<thing>_<unit>`, labels from closed sets only, never a ticket's number."""
 
+import contextlib
 import time
 from typing import Final
 
@@ -7,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.house import House
+from engine.errors import StoreUnavailable
 from projections.outbox import counts
 from projections.runner import Runner
 
@@ -33,16 +35,24 @@ REPORTS: Final = Counter(
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
 
-def exposition(house: House, runner: Runner) -> tuple[bytes, str]:
-    """(the metrics as text, their content type)."""
-    POSITION.set(house.ledger.last_position)
+def exposition(house: House | None = None, runner: Runner | None = None) -> tuple[bytes, str]:
+    """(the metrics as text, their content type); what is not asked anew keeps its last value."""
+    if house is not None:
+        WAITING.set(house.ledger.waiting)
+        with contextlib.suppress(StoreUnavailable):
+            _ask(house, runner)
+    return generate_latest(METRICS), CONTENT_TYPE_LATEST
+
+
+def _ask(house: House, runner: Runner | None) -> None:
+    POSITION.set(house.store.head().position)
+    if runner is None:
+        return
     LAG.set(runner.lag)
-    WAITING.set(house.ledger.waiting)
     with runner.views.reader() as reader:
         found = counts(reader)
     NOTICES_WAITING.set(found["waiting"])
     NOTICES_DEAD.set(found["dead"])
-    return generate_latest(METRICS), CONTENT_TYPE_LATEST
 
 
 class Measured:

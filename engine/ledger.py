@@ -247,7 +247,12 @@ class Ledger:
         self._queue.put(waiting)
 
     def listen(self, listener: Callable[[int], None]) -> None:
-        """Call `listener` with the new head after each commit, on the committer's thread: it must not block."""
+        """Call `listener` with the new head after each commit, on the committer's thread: it must not block.
+
+        Commits of other processes are told too, on a thread of the store's, where the database can; look besides.
+        """
+        if not self._listeners:
+            self.store.watch(self._others)
         self._listeners.append(listener)
 
     def react(self, events: Collection[type[Event]], policy: Policy) -> None:
@@ -412,7 +417,7 @@ class Ledger:
             self.last_position = self.reached
             self._remember()
             self._trim()
-            self._tell()
+            self._tell(self.last_position)
         with self._waiting_lock:
             self._waiting -= len(batch)
         _answer(outcomes)
@@ -428,10 +433,14 @@ class Ledger:
             position = next(iter(self._fresh))
             self._weight -= _weight(self._fresh.pop(position))
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
+    def _others(self, position: int) -> None:
+        if position > self.last_position:
+            self._tell(position)
+
+    def _tell(self, position: int) -> None:
+        for listener in tuple(self._listeners):
             try:
-                listener(self.last_position)
+                listener(position)
             except Exception:  # a listener's fault must not stop the committer: everybody waits for it
                 log.exception("a listener failed")
 
