@@ -1,8 +1,8 @@
-"""The application: routes, errors, metrics and the life of the process's parts."""
+"""The applications: what a process serves over HTTP, and the life of its parts."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
@@ -50,24 +50,8 @@ def create_app(house: House, runner: Runner, *, works: bool = True, address: str
         address: how people reach it, for links; None: what the settings say.
     """
     duties = Duties(house, runner, address or house.settings.address) if works else None
-
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        runner.start()
-        if duties is not None:
-            duties.start()
-        tasks = [asyncio.create_task(work()) for work in app.state.background]
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if duties is not None:
-            await duties.stop()
-        await asyncio.to_thread(runner.close)
-        await asyncio.to_thread(house.close)
-
     app = FastAPIOffline(
-        title="Tocsin", version=operation.VERSION, summary="Event-sourced IT service management", lifespan=life,
+        title="Tocsin", version=operation.VERSION, summary="Event-sourced IT service management", lifespan=_life(house, runner, duties),
         description="Alerts in; tickets, history and measures out. Every record can be asked for as of any instant.",
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
@@ -84,6 +68,37 @@ def create_app(house: House, runner: Runner, *, works: bool = True, address: str
         app.include_router(module.router)
     console.mount_static(app)
     return app
+
+
+def create_worker(house: House, runner: Runner, *, address: str | None = None) -> FastAPI:
+    """A process that has duties and answers nobody; what it serves is its own state."""
+    duties = Duties(house, runner, address or house.settings.address)
+    app = FastAPI(title="Tocsin worker", version=operation.VERSION, lifespan=_life(house, runner, duties), docs_url=None, redoc_url=None)
+    app.state.house, app.state.runner, app.state.leadership = house, runner, duties.leadership
+    app.state.background, app.state.streams = [], watch.Streams()
+    app.include_router(operation.router)
+    return app
+
+
+def _life(house: House, runner: Runner, duties: Duties | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """From the start of a process's parts to their end, in the order in which they need each other."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        runner.start()
+        if duties is not None:
+            duties.start()
+        tasks = [asyncio.create_task(work()) for work in app.state.background]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if duties is not None:
+            await duties.stop()
+        await asyncio.to_thread(runner.close)
+        await asyncio.to_thread(house.close)
+
+    return life
 
 
 class Guarded:
