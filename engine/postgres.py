@@ -18,11 +18,11 @@ from engine.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 4
 # On the server. Whoever waits for the append lock longer than this is told that the store is unavailable.
-STATEMENT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 4
 # On this side; the server, while it can, speaks first.
-ANSWER_SECONDS: Final = 6.0
+ANSWER_SECONDS: Final = 5.0
 PREPARE_AFTER: Final = 5
 
 
