@@ -161,7 +161,7 @@ def test_after_a_fault_in_the_transaction_nothing_of_the_batch_is_acknowledged(s
         assert busy.wait(PATIENCE)
         futures = [ledger.submit(Unit(decide, actor="tocsin")) for decide in (opens, breaks, opens)]
         go.set()
-        assert {type(future.exception(PATIENCE)) for future in (held, *futures)} == {StoreUnavailable}
+        assert {type(future.exception(PATIENCE)) for future in [*futures, held]} == {StoreUnavailable}
         assert ledger.store.head().position == 0
         assert ledger.run(Unit(opens, actor="tocsin")) == "INC-1"
 
