@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,9 @@ def test_after_a_fault_in_the_transaction_nothing_of_the_batch_is_acknowledged(s
     with opened(server.database(), clock) as ledger:
         held = ledger.submit(Unit(hold, actor="tocsin"))
         assert busy.wait(PATIENCE)
-        futures = [ledger.submit(Unit(decide, actor="tocsin")) for decide in (opens, breaks, opens)]
+        futures: list[Future[Any]] = [ledger.submit(Unit(decide, actor="tocsin")) for decide in (opens, breaks, opens)]
         go.set()
-        assert {type(future.exception(PATIENCE)) for future in [*futures, held]} == {StoreUnavailable}
+        assert {type(future.exception(PATIENCE)) for future in (*futures, held)} == {StoreUnavailable}
         assert ledger.store.head().position == 0
         assert ledger.run(Unit(opens, actor="tocsin")) == "INC-1"
 
