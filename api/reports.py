@@ -73,7 +73,7 @@ Zone = Annotated[str, Query(description="IANA zone whose midnights part the days
 KpiBasis = Annotated[str, Query(description="`recorded` (when Tocsin knew it) or `occurred` (when it is claimed to have happened)")]
 
 
-def kpi_filter(
+async def kpi_filter(
     request: Request,
     kind: Annotated[str | None, Query()] = None,
     priority: Annotated[str | None, Query()] = None,
