@@ -35,6 +35,7 @@ from api.portal.frame import Limits
 from api.presence import Presence
 from api.scheduler import Scheduler
 from engine.clock import rfc3339
+from engine.errors import StoreUnavailable
 from projections.runner import Runner
 
 VERSION: Final = version("tocsin")
@@ -122,6 +123,14 @@ class Guarded:
         await self._app(scope, receive, guarded)
 
 
+def _parked(runner: Runner) -> int | None:
+    """Views that lack an event are degraded, not broken: it is told, and the process stays ready."""
+    try:
+        return runner.parked
+    except StoreUnavailable:
+        return None  # there are no views to look into: `failure` says why
+
+
 def _ready(house: House, runner: Runner) -> Response:
     checks = {
         "store": house.ledger.failure or "ok",
@@ -133,6 +142,7 @@ def _ready(house: House, runner: Runner) -> Response:
         "status": "ok" if ready else "not ready", "checks": checks, "version": VERSION, "store": house.store_id,
         "clock": "simulated" if house.clock.simulated else "real", "now": rfc3339(house.clock.now()),
         "position": house.store.head().position, "views_position": runner.position, "lag_events": runner.lag,
+        "dead_letters": _parked(runner),
     }
     headers = {} if ready else {"Retry-After": "5"}
     return Response(msgspec.json.encode(state), 200 if ready else 503, media_type="application/json", headers=headers)

@@ -21,6 +21,7 @@ import structlog
 
 from engine.errors import Conflict, StoreUnavailable
 from engine.ledger import Ledger
+from projections import dead_letters
 from projections.files import Damaged, Files
 from projections.generation import MOST_IN_A_PAGE, Generation
 from projections.projection import Projection
@@ -305,6 +306,17 @@ class Runner:
     def lag(self) -> int:
         """How many positions the views are behind the log."""
         return max(0, self._ledger.store.head().position - self._position)
+
+    @property
+    def folds(self) -> bool:
+        """Whether this process keeps the views of its node; else it follows the one that does."""
+        return self._turn.ours
+
+    @property
+    def parked(self) -> int:
+        """How many events are parked because a view cannot take them."""
+        with self.views.reader() as reader:
+            return sum(dead_letters.parked(reader).values())
 
     def subscribe(self, callback: Callable[[int], None]) -> Callable[[], None]:
         """Call `callback` with the new position after each commit of the views, on the runner's thread: it must not block.
