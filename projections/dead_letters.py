@@ -18,6 +18,7 @@ from engine.codec import UnknownEvent
 from engine.errors import StoreUnavailable
 from engine.event import Fact
 from engine.ledger import Ledger
+from engine.store import Row
 from projections.views import Reader
 
 # In place of a projection: the event cannot even be decoded, so no view can have it.
@@ -95,6 +96,16 @@ class DeadLetters:
         """The position of the parked event that this one stands behind, or is."""
         first = self._streams.get(projection, {}).get(stream)
         return first if first is not None and first <= position else None
+
+    def any_of(self, projection: str) -> bool:
+        """Whether anything is parked for a projection."""
+        return projection in self._streams
+
+    def decodable(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Without those that stand behind one that could not be decoded."""
+        if CODEC not in self._streams:
+            return rows
+        return [row for row in rows if self.behind(CODEC, row.stream, row.position) is None]
 
     def sift(self, projection: str, facts: Sequence[Fact]) -> Sequence[Fact]:
         """Without those behind a parked one, which are parked too."""

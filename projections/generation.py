@@ -191,7 +191,7 @@ class Generation:
     def _decoded(self, rows: Sequence[Row]) -> list[Fact] | None:
         """None: one of them cannot be decoded, or stands behind one that could not."""
         try:
-            return [self._ledger.fact(row) for row in rows if self.letters.behind(CODEC, row.stream, row.position) is None]
+            return [self._ledger.fact(row) for row in self.letters.decodable(rows)]
         except Exception as error:
             if not poisonous(error):
                 raise
@@ -249,7 +249,7 @@ class Generation:
 
     def _park_behind(self, rows: Sequence[Row]) -> None:
         """Those of streams of which an event could not be decoded."""
-        for row in rows:
+        for row in rows if self.letters.any_of(CODEC) else ():
             first = self.letters.behind(CODEC, row.stream, row.position)
             if first is not None:
                 self.letters.park(CODEC, row.position, row.stream, row.type, f"behind event {first}")

@@ -1,6 +1,7 @@
 """`tocsin deadletters` and `tocsin views`, and what the server tells of parked events."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from tests.api.conftest import Headers
 from tests.api.test_terminal import Run, refused, run  # noqa: F401  # a fixture
+from tests.process.server import body
 from tests.stores import settings_at
 
 HeadersOf = Callable[[str], Headers]
@@ -151,3 +153,38 @@ def test_there_is_nothing_to_copy_before_there_are_views(run: Run, tmp_path: Pat
     open_house(settings_at(tmp_path / "data")).close()
     refused(run(["views", "copy", tmp_path / "copy", "--data", tmp_path / "data"]), "no views to copy yet")
     assert not (tmp_path / "copy").exists()
+
+
+PAGES = (
+    "/api/v1/queue", "/api/v1/tickets/INC-1", "/api/v1/tickets/INC-1/history", "/api/v1/tickets/INC-2/why?field=priority", "/api/v1/alerts",
+    "/api/v1/alerts/ALT-1", "/api/v1/deliveries", "/api/v1/monitoring-events", "/api/v1/changes", "/api/v1/search?q=printer", "/api/v1/notices",
+    "/api/v1/services", "/api/v1/teams", "/api/v1/views", "/api/v1/kpis", "/api/v1/workload", "/metrics", "/console", "/console/tickets/INC-1",
+    "/console/tickets/INC-2", "/console/alerts", "/console/alerts/ALT-1", "/console/deliveries", "/console/measures", "/console/workload",
+    "/console/search?q=printer", "/console/notices", "/console/people", "/console/teams", "/console/services", "/console/connect",
+    "/console/rules", "/console/new", "/portal",
+)
+
+
+@pytest.mark.parametrize("name", [projection.name for projection in PROJECTIONS])
+def test_no_page_fails_where_one_view_took_nothing(house: House, headers: HeadersOf, tmp_path: Path, name: str) -> None:
+    def apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
+        raise KeyError("no")
+
+    views = Runner(
+        house.ledger, tmp_path / "data" / "views.db",
+        projections=tuple(replace(one, apply=apply) if one.name == name else one for one in PROJECTIONS),
+    )
+    house.directory.open_account(login="nora", name="Nora Berg", role="admin", password="a long password")
+    with TestClient(create_app(house, views), raise_server_exceptions=False) as client:
+        assert client.post("/hooks/alertmanager", json=body("web-1"), headers=headers("monitor:alertmanager")).status_code == 202
+        told = {"title": "The printer", "description": "It burns."}
+        assert client.post("/api/v1/incidents", json=told, headers=headers("admin")).status_code == 201
+        assert views.wait_for(house.ledger.last_position)
+        form = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/console/sign-in").text)
+        assert form is not None
+        client.post("/console/sign-in", data={"csrf_token": form.group(1), "login": "nora", "password": "a long password"})
+        for path in PAGES:
+            as_program = headers("admin") if path.startswith("/api/") else {}
+            status = client.get(path, headers=as_program).status_code
+            assert status < 500, path
+            assert status == 200 or "INC-" in path or "ALT-" in path, path
