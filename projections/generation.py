@@ -112,11 +112,6 @@ class Generation:
         self.positions = {name: position for name, position, _ in rows}
         self.stopped = {name: why for name, _, why in rows if why is not None}
 
-    def refresh(self) -> None:
-        """Look again how far it is: another process may have gone on with it."""
-        self._load()
-        self.letters.load()
-
     def _fits(self, projection: Projection) -> bool:
         sql = "SELECT version, position, store, digest FROM tracking WHERE name = ?"
         found = self.connection.execute(sql, (projection.name,)).fetchone()
@@ -203,7 +198,7 @@ class Generation:
         try:
             before = self.positions
             self._load()
-            if self.positions != before:  # another process keeps these views too, and was first
+            if self.positions != before:  # another process had its turn since
                 self.connection.execute("ROLLBACK")
                 self.letters.load()
                 return len(rows)

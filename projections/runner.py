@@ -106,8 +106,6 @@ class Runner:
         kept = self._turn.ours
         ours = self._turn.take()
         try:
-            if ours and not kept and self._generation is not None:
-                self._generation.refresh()
             yield ours
         finally:
             if ours and not kept:
@@ -223,7 +221,7 @@ class Runner:
             self._wake.clear()
             try:
                 with self._writing:
-                    self._keep_turn()
+                    self._turn.take()  # for as long as this process lives, if nobody else has it
                 ours, taken = self._step()
                 self._failed(self._trouble(ours=ours, taken=taken))
             except (sqlite3.OperationalError, StoreUnavailable) as error:
@@ -240,11 +238,6 @@ class Runner:
             elif taken < self._page:
                 self._hurry.wait(REST_SECONDS)
                 self._hurry.clear()
-
-    def _keep_turn(self) -> None:
-        """From now on until this process ends, if nobody else has it."""
-        if not self._turn.ours and self._turn.take() and self._generation is not None:
-            self._generation.refresh()
 
     @property
     def _awaited(self) -> bool:

@@ -176,6 +176,7 @@ class TestTooMany:
         for _ in range(3):
             world.incident("bad")
         stopped_at = world.head
+        world.act("INC-2", "acknowledge", by=None)
         world.incident("good")
         anna = world.person("Anna")
         assert runner.wait_for(world.head)
@@ -188,9 +189,13 @@ class TestTooMany:
             assert reader.row("SELECT name FROM people WHERE person = ?", (anna.bytes,)) == ("Anna",)
             assert parked(reader) == {"work_queue": 3}
         assert runner.verify() is None
+        for page in (1, 1_000):
+            runner._page = page
+            assert runner.verify() is None
         runner.close()
         follower = Runner(ledger, tmp_path / "views.db")
         assert follower.position == world.head
+        assert follower.verify() is not None
         follower.rebuild("work_queue")
         assert open_numbers(follower.views) == [f"INC-{number}" for number in range(1, 6)]
         assert follower.verify() is None
