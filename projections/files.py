@@ -42,8 +42,10 @@ class Turn:
         except OSError:
             os.close(file)
             return False
-        os.ftruncate(file, 0)
-        os.write(file, str(os.getpid()).encode())
+        name = str(os.getpid()).encode()
+        if os.read(file, len(name) + 1) != name:  # a command takes its turn for each page
+            os.ftruncate(file, 0)
+            os.pwrite(file, name, 0)
         self._file = file
         return True
 
