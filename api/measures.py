@@ -1,5 +1,6 @@
 """Prometheus metrics: `tocsin_<room>_<thing>_<unit>`, labels from closed sets only, never a ticket's number."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.house import House
 from engine.clock import micros
+from engine.errors import StoreUnavailable
 from projections.dead_letters import CODEC, parked
 from projections.outbox import counts
 from projections.runner import Runner
@@ -37,17 +39,34 @@ REPORTS: Final = Counter(
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
 
-def exposition(house: House, runner: Runner) -> tuple[bytes, str]:
-    """(the metrics as text, their content type)."""
-    POSITION.set(house.ledger.last_position)
-    WAITING.set(house.ledger.waiting)
+def exposition(house: House | None = None, runner: Runner | None = None) -> tuple[bytes, str]:
+    """(the metrics as text, their content type); what is not asked anew keeps its last value."""
+    if house is not None:
+        WAITING.set(house.ledger.waiting)
+        with contextlib.suppress(StoreUnavailable):
+            _ask(house, runner)
+    return generate_latest(METRICS) + _of_views(house, runner), CONTENT_TYPE_LATEST
+
+
+def _ask(house: House, runner: Runner | None) -> None:
+    POSITION.set(house.store.head().position)
+    if runner is None:
+        return
     with runner.views.reader() as reader:
         found = counts(reader)
     NOTICES_WAITING.set(found["waiting"])
     NOTICES_DEAD.set(found["dead"])
+
+
+def _of_views(house: House | None, runner: Runner | None) -> bytes:
+    if house is None or runner is None:
+        return b""
     views = CollectorRegistry()
-    views.register(_Views(house, runner))
-    return generate_latest(METRICS) + generate_latest(views), CONTENT_TYPE_LATEST
+    try:
+        views.register(_Views(house, runner))
+        return generate_latest(views)
+    except StoreUnavailable:
+        return b""
 
 
 class _Views(Collector):
