@@ -76,7 +76,8 @@ def _state(house: House, runner: Runner | None, leadership: Leadership | None) -
         checks["clock"] = house.clock_trouble() or "ok"
         if runner is not None:
             checks["views"] = runner.failure or "ok"
-            state |= {"views_position": runner.position, "lag_events": runner.lag}
+            # Views that lack an event are degraded, not broken: it is told, and the process stays ready.
+            state |= {"views_position": runner.position, "lag_events": runner.lag, "dead_letters": runner.parked}
     except StoreUnavailable as error:
         checks["store"] = str(error)
     if all(text == "ok" for text in checks.values()):
