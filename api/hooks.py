@@ -4,7 +4,6 @@ A 2xx is answered after the commit. What cannot be read is kept with the reason 
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -16,7 +15,8 @@ from starlette.responses import Response
 
 from api.access import SENDERS, Principal
 from api.door import bearer, directory_of, house_of, identify
-from api.measures import DELIVERIES, OBSERVATIONS
+from api.kafka_reader import count
+from api.measures import DELIVERIES
 from api.problem import MEDIA_TYPE, RETRY_AFTER_SECONDS, TooLarge, Unauthenticated
 from engine.delivery import MonitoringEvent
 from engine.errors import InvalidInput, MalformedDelivery, NotAllowed, Overloaded, StoreUnavailable
@@ -96,12 +96,9 @@ async def counted(
     try:
         receipt = await intake.receive(source, body, content_type=content_type, identity=identity, adapter=adapter)
     except Rejected:
-        DELIVERIES.labels("rejected").inc()
+        count(None)
         raise
-    DELIVERIES.labels("again" if receipt.again else "decided").inc()
-    if not receipt.again:
-        for disposition, number in Counter(event.disposition for event in receipt.monitoring_events).items():
-            OBSERVATIONS.labels(disposition.value).inc(number)
+    count(receipt)
     return receipt
 
 

@@ -6,7 +6,18 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, finding, keeping, moving, notifying, organisation, serving, targets, viewing
+from api.command import (
+    administration,
+    finding,
+    intake,
+    keeping,
+    moving,
+    notifying,
+    organisation,
+    serving,
+    targets,
+    viewing,
+)
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -15,6 +26,7 @@ app = typer.Typer(
     epilog="Settings come from TOCSIN_* in the environment or a TOML file named by TOCSIN_SETTINGS; see docs/settings.md.",
 )
 serving.register(app)
+intake.register(app)
 viewing.register(app)
 finding.register(app)
 administration.register(app)

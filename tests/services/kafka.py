@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka import KafkaAdminClient
 
 PATIENCE: Final = 60
 POM: Final = Path(__file__).with_name("kafka.pom.xml")
@@ -155,7 +155,7 @@ class Kafka:
         """Make a topic; its name."""
         admin = KafkaAdminClient(bootstrap_servers=self.address)
         try:
-            admin.create_topics([NewTopic(name=name, num_partitions=partitions, replication_factor=1)])
+            admin.create_topics({name: {"num_partitions": partitions}}, wait_for_metadata=True)
         finally:
             admin.close()
         return name
