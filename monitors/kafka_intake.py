@@ -35,6 +35,8 @@ from monitors.kafka_position import OutOfStep, Place, Taken, at, cursor_name
 
 MOST_IN_A_POLL: Final = 500
 POLL_MILLISECONDS: Final = 250
+# A reader that was killed is missed after so long (the shortest that brokers allow by default): then others read its partitions.
+SESSION_MILLISECONDS: Final = 6_000
 SHORTEST_WAIT_SECONDS: Final = 0.1
 LONGEST_WAIT_SECONDS: Final = 10.0
 # While nothing comes: is the broker there, and how much waits?
@@ -133,7 +135,7 @@ class KafkaIntake:
         """Read until told to stop, on one connection."""
         consumer = KafkaConsumer(
             **self._topics.connection(), group_id=self._topics.group, auto_offset_reset="none", enable_auto_commit=False,
-            isolation_level="read_committed", max_poll_records=MOST_IN_A_POLL, session_timeout_ms=10_000, heartbeat_interval_ms=1_000,
+            isolation_level="read_committed", max_poll_records=MOST_IN_A_POLL, session_timeout_ms=SESSION_MILLISECONDS, heartbeat_interval_ms=1_000,
         )
         try:
             with self._lock:

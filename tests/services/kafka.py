@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 
 PATIENCE: Final = 60
 POM: Final = Path(__file__).with_name("kafka.pom.xml")
@@ -159,6 +160,38 @@ class Kafka:
         finally:
             admin.close()
         return name
+
+
+    def topic_id(self, name: str) -> str:
+        """The id that the broker gave it."""
+        with KafkaConsumer(bootstrap_servers=self.address) as consumer:
+            consumer.partitions_for_topic(name)
+            consumer.assign([TopicPartition(name, 0)])
+            consumer.end_offsets([TopicPartition(name, 0)])
+            return str(consumer._cluster.topic_id(name))
+
+    def ends(self, topic: str, partitions: int) -> list[int]:
+        """Where each partition ends now."""
+        places = [TopicPartition(topic, partition) for partition in range(partitions)]
+        with KafkaConsumer(bootstrap_servers=self.address, metrics_enabled=False) as consumer:
+            found = consumer.end_offsets(places)
+            return [found[place] for place in places]
+
+    def producer(self) -> KafkaProducer:
+        """Its `send` is acknowledged when the record is written."""
+        return KafkaProducer(bootstrap_servers=self.address, acks="all", metrics_enabled=False)
+
+    def records(self, topic: str, number: int) -> list[ConsumerRecord]:
+        """The first records of a topic of one partition; waits until there are so many."""
+        with KafkaConsumer(bootstrap_servers=self.address, metrics_enabled=False) as consumer:
+            place = TopicPartition(topic, 0)
+            consumer.assign([place])
+            consumer.seek_to_beginning(place)
+            found: list[ConsumerRecord] = []
+            while len(found) < number:
+                for records in consumer.poll(timeout_ms=PATIENCE * 1_000).values():
+                    found += records
+            return found
 
 
 @contextlib.contextmanager
