@@ -17,6 +17,7 @@ from api import (
     file_routes,
     finding,
     hooks,
+    kafka_front,
     organisation_routes,
     outbox,
     portal,
@@ -70,6 +71,7 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
         await asyncio.gather(*tasks, return_exceptions=True)
         if schedule:
             await asyncio.to_thread(scheduler.stop)
+        await asyncio.to_thread(kafka_front.close, app)
         await asyncio.to_thread(runner.close)
         await asyncio.to_thread(house.close)
 

@@ -29,7 +29,7 @@ STRUCTURED: Final = "application/cloudevents+json"
 JSON: Final = "application/json"
 LONGEST_TEXT: Final = 255
 LONGEST_ATTRIBUTE: Final = 1_024
-_PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _JSON_TYPE: Final = re.compile(r"[^/]+/(?:[^;]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
@@ -138,10 +138,15 @@ def _text(headers: Mapping[str, bytes | None], name: str, *, source: str | None 
         text = raw.decode()
     except UnicodeDecodeError:
         raise Unreadable(name, "text in UTF-8", source=source) from None
-    return _printable(text, name, source=source) if text else ""
+    return printable(text, name, source=source) if text else ""
 
 
-def _printable(text: str, name: str, *, source: str | None = None, longest: int = LONGEST_ATTRIBUTE) -> str:
+def printable(text: str, name: str, *, source: str | None = None, longest: int = LONGEST_ATTRIBUTE) -> str:
+    """The text of an attribute.
+
+    Raises:
+        Unreadable: it is empty, too long or holds control characters.
+    """
     if not 0 < len(text) <= longest or _PRINTABLE.fullmatch(text) is None:
         raise Unreadable(name, f"1 to {longest} characters, none of them a control character", source=source)
     return text
@@ -180,12 +185,12 @@ def _structured(value: bytes | None) -> Arrival:
         event = _event(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explained(error, _source_named(value, SOURCE_ATTRIBUTE)) from None
-    source = _printable(event.tocsinsource, SOURCE_ATTRIBUTE)
+    source = printable(event.tocsinsource, SOURCE_ATTRIBUTE)
     if event.specversion != "1.0":
         raise Unreadable("specversion", "1.0", source=source)
-    _printable(event.type, "type", source=source)
-    identity = _cloud_identity(_printable(event.source, "source", source=source), _printable(event.id, "id", source=source))
-    content_type = _printable(event.datacontenttype, "datacontenttype", source=source)
+    printable(event.type, "type", source=source)
+    identity = _cloud_identity(printable(event.source, "source", source=source), printable(event.id, "id", source=source))
+    content_type = printable(event.datacontenttype, "datacontenttype", source=source)
     data = bytes(event.data)
     if event.data_base64 is not None:
         if data:
@@ -204,11 +209,11 @@ def _enveloped(value: bytes | None) -> Arrival:
         found = _envelope(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explained(error, _source_named(value, "source")) from None
-    source = _printable(found.source, "source")
+    source = printable(found.source, "source")
     identity = None
     if found.id is not None:
-        identity = IDEMPOTENCY_KEY + _printable(found.id, "id", source=source, longest=LONGEST_TEXT)
-    content_type = found.content_type and _printable(found.content_type, "content_type", source=source)
+        identity = IDEMPOTENCY_KEY + printable(found.id, "id", source=source, longest=LONGEST_TEXT)
+    content_type = found.content_type and printable(found.content_type, "content_type", source=source)
     if (found.body is None) is (found.body_base64 is None):
         raise Unreadable("body", "one of body and body_base64", source=source)
     if found.body_base64 is not None:
@@ -240,6 +245,6 @@ def _source_named(value: bytes, member: str) -> str | None:
     """The source that a record names which is wrong otherwise."""
     try:
         name = _named(value).get(member)
-        return _printable(name, member) if isinstance(name, str) else None
+        return printable(name, member) if isinstance(name, str) else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Unreadable):
         return None
