@@ -24,6 +24,7 @@ from api.house import House
 from api.kafka_reader import start
 from api.measures import METRICS
 from api.settings import BadSettings, load_settings
+from engine.errors import StoreUnavailable
 from monitors.kafka_intake import KafkaIntake
 
 JSON: Final = "application/json"
@@ -67,15 +68,20 @@ def register(app: typer.Typer) -> None:
 def _answering(bound: socket.socket, house: House, reader: KafkaIntake) -> Iterator[None]:
     """Answer what an operator asks, beside the work."""
 
-    async def healthz(_: Request) -> Response:
+    def healthz(_: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type=JSON)
 
-    async def readyz(_: Request) -> Response:
-        checks = {"store": house.ledger.failure or "ok", "clock": house.clock_trouble() or "ok", **dict(reader.troubles)}
+    def readyz(_: Request) -> Response:
+        checks = {"store": house.ledger.failure or "ok"}
+        try:
+            checks["clock"] = house.clock_trouble() or "ok"
+        except StoreUnavailable as error:
+            checks["store"] = str(error)
+        checks.update(reader.troubles)
         ready = all(text == "ok" for text in checks.values())
         return Response(msgspec.json.encode({"status": "ok" if ready else "not ready", "checks": checks}), 200 if ready else 503, media_type=JSON)
 
-    async def metrics(_: Request) -> Response:
+    def metrics(_: Request) -> Response:
         return Response(generate_latest(METRICS), media_type=CONTENT_TYPE_LATEST)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

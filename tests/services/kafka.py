@@ -162,6 +162,16 @@ class Kafka:
         return name
 
 
+    def delete(self, name: str) -> None:
+        """Delete a topic; returns when the broker does not know it any more."""
+        admin = KafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            admin.delete_topics([name])
+            while name in admin.list_topics():
+                pass
+        finally:
+            admin.close()
+
     def topic_id(self, name: str) -> str:
         """The id that the broker gave it."""
         with KafkaConsumer(bootstrap_servers=self.address) as consumer:
