@@ -5,6 +5,7 @@ import asyncio
 import json
 import random
 import statistics
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from api.house import House, open_house
 from api.kafka_reader import topics_of
 from api.settings import load_settings
 from benchmarks.figures import scratch, seconds, tell
-from monitors.kafka_intake import KafkaIntake
+from monitors.kafka_intake import SWITCH_SECONDS, KafkaIntake
 from monitors.kafka_record import envelope
 from tests.services.kafka import Kafka, running
 
@@ -27,6 +28,7 @@ SOURCE = "alertmanager"
 
 def run(_: argparse.Namespace) -> None:
     """One alert a delivery, all distinct, into SQLite with synced commits; broker and reader on this machine."""
+    sys.setswitchinterval(SWITCH_SECONDS)  # as `tocsin intake` does; for both sides
     bodies = [_body(number) for number in range(DELIVERIES)]
     with running() as kafka, scratch() as folder:
         direct, written, read = [], [], []

@@ -44,6 +44,8 @@ LOOK_SECONDS: Final = 5.0
 LOOK_PATIENCE_MILLISECONDS: Final = 3_000
 SHOWN_SECONDS: Final = 1.0
 LEAVING_MILLISECONDS: Final = 5_000
+# Python's 5 ms let a thread that reads keep the committer waiting after each question to the database: a third of the speed.
+SWITCH_SECONDS: Final = 0.0005
 # From here on a topic has an id, which it does not share with one that had its name before.
 TOPIC_IDS_SINCE: Final = (2, 8)
 
@@ -178,7 +180,9 @@ class KafkaIntake:
         with self._lock:
             for partition in partitions:
                 self._reading.pop(partition, None)
-                self._held.discard(partition)
+                if partition in self._held:
+                    self._held.discard(partition)
+                    self.troubles.pop(f"partition {partition.partition}", None)
                 with contextlib.suppress(ValueError, KeyError):  # it is not ours any more
                     consumer.pause(partition)
                     consumer.seek(partition, 0)
@@ -309,7 +313,7 @@ class KafkaIntake:
         """Let the partitions that stopped go on at their stored positions: at once, or after a while."""
         if not failures:
             self._failed_in_a_row = 0
-            self._clear("store", "record")
+            self._clear("store")
             return
         self._unplace(consumer, failures)
         waits: TocsinError | KafkaError | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -25,7 +26,7 @@ from api.kafka_reader import start
 from api.measures import METRICS
 from api.settings import BadSettings, load_settings
 from engine.errors import StoreUnavailable
-from monitors.kafka_intake import KafkaIntake
+from monitors.kafka_intake import SWITCH_SECONDS, KafkaIntake
 
 JSON: Final = "application/json"
 
@@ -55,6 +56,7 @@ def register(app: typer.Typer) -> None:
 
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, stop)
+        sys.setswitchinterval(SWITCH_SECONDS)
         with opened(data) as house:
             reader = start(house, reread=reread)
             assert reader is not None, "TOCSIN_KAFKA is set"
