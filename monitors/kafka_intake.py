@@ -415,6 +415,6 @@ def _moved(cursor: str, position: int) -> Unit[None]:
     """Set a cursor, and nothing else."""
 
     def decide(work: Work) -> None:
-        work.after.append(lambda store: store.set_cursor(cursor, position))
+        work.set_cursor(cursor, position)
 
     return Unit(decide, actor="tocsin")

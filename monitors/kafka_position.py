@@ -58,13 +58,13 @@ def at(place: Place, unit: Unit[T]) -> Unit[Taken[T]]:
     """
 
     def decide(work: Work) -> Taken[T]:
-        stored = work.store.pending_cursor(place.cursor)
+        stored = work.cursor(place.cursor)
         if stored is not None and stored > place.offset:
             return Taken(fresh=False)
         if stored != place.believed:
             raise OutOfStep(f"{place.cursor} is at {stored}, not at {place.believed}")
         result = unit.decide(work)
-        work.after.append(lambda store: store.set_cursor(place.cursor, place.offset + 1))
+        work.set_cursor(place.cursor, place.offset + 1)
         return Taken(fresh=True, result=result)
 
     return Unit(decide, actor=unit.actor, correlation_id=unit.correlation_id)

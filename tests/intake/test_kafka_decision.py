@@ -1,13 +1,15 @@
 """A record is decided once, in its turn, and one that cannot be taken stands in nobody's way."""
 
 import json
+import threading
 from uuid import UUID
 
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 from engine.delivery import DeliveryReceived, DeliveryRejected
-from engine.errors import StoreUnavailable
+from engine.errors import InvalidInput, StoreUnavailable
+from engine.ledger import Unit
 from monitors.intake import ProfileChanged, Receipt
 from monitors.kafka_decision import MOST_TRIES, Decisions
 from monitors.kafka_position import OutOfStep, Place, Taken, at, cursor_name
@@ -67,6 +69,20 @@ def test_a_failed_decision_leaves_the_position_where_it_was(bell: Bell, decision
     with pytest.raises(Exception, match="a key that was not used for another body"):
         take(bell, decisions, record(1, said(b'{"title":"other"}', key="one")), 1)
     assert bell.ledger.store.cursor(CURSOR) == 1
+
+
+def test_of_records_that_are_handed_in_together_those_after_a_failed_one_wait(bell: Bell, decisions: Decisions) -> None:
+    bell.ring("generic", TITLE, identity="used")
+    gate = threading.Event()
+    bell.ledger.submit(Unit(lambda _: gate.wait(), actor="tocsin"))  # meanwhile the others wait, and make one batch
+    values = [said(), said(), said(b'{"title":"other"}', key="used"), said(), said()]
+    steps = [(record(offset, value), offset or None) for offset, value in enumerate(values)]
+    futures = [bell.ledger.submit(at(Place(CURSOR, believed, found.offset), decisions.about(found).unit)) for found, believed in steps]
+    gate.set()
+    errors = [future.exception() for future in futures]
+    assert [type(error) for error in errors] == [type(None), type(None), InvalidInput, OutOfStep, OutOfStep]
+    assert bell.ledger.store.cursor(CURSOR) == 2
+    assert len(received(bell)) == 3
 
 
 def test_a_key_has_the_same_meaning_as_over_http(bell: Bell, decisions: Decisions) -> None:
