@@ -164,7 +164,7 @@ def identities_in(data: Path, settings: dict[str, str]) -> Iterator[str]:
 
 
 def test_each_delivery_is_decided_once_while_readers_come_and_go_and_die(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = rebalances(broker(), tmp_path / "data", {}, 300 if SOAK else 10, deliveries=1_000_000 if SOAK else 0)
+    said = rebalances(broker(), tmp_path / "data", {}, 300 if SOAK else 8, deliveries=1_000_000 if SOAK else 0)
     with capsys.disabled():
         print(f"\n{said}")
 
