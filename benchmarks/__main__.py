@@ -6,11 +6,12 @@ Load generator, server and database share this machine's cores, so figures are t
 import argparse
 import sys
 
-from benchmarks import backup, files, growth, intake, ledger, move_in, notices, pages, postgres, search, views
+from benchmarks import backup, files, growth, intake, kafka, ledger, move_in, notices, pages, postgres, search, views
 
 MEASUREMENTS = {
     "ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run, "move_in": move_in.run,
     "notices": notices.run, "search": search.run, "postgres": postgres.run, "files": files.run, "growth": growth.run,
+    "kafka": kafka.run,
 }
 
 
