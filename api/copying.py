@@ -14,7 +14,7 @@ from api.settings import BadSettings, Settings
 from engine.ledger import Ledger
 from engine.tables import Sum, Tell
 from engine.transfer import CannotTransfer, transfer
-from engine.vault import Vault, load_master_key
+from engine.vault import Vault, VaultLocked, is_empty, load_master_key
 from projections.files import Files
 from projections.generation import MOST_IN_A_PAGE
 from projections.rebuild import build_beside, compare
@@ -37,6 +37,7 @@ def copy(source: Settings, target: Settings, tell: Tell) -> tuple[int, list[Sum]
         NotMigrated, StoreUnavailable, VaultLocked: one of the two cannot be used.
     """
     _must_be_two(source, target)
+    _must_open(source)
     with filled(target) as into:
         with held(source) as store:
             sums = transfer(store, into, tell)
@@ -50,12 +51,28 @@ def copy(source: Settings, target: Settings, tell: Tell) -> tuple[int, list[Sum]
 
 
 def _must_be_two(source: Settings, target: Settings) -> None:
-    if source.server is None and not source.log_file.exists():
-        raise BadSettings(f"there is no store at {source.log_file}")
+    if source.server is None:
+        for file in (source.log_file, source.data / "keys.db"):
+            if not file.exists():
+                raise BadSettings(f"--from: there is no store: {file} is missing")
     if source.server is not None and target.server is not None:
         raise BadSettings("--to: expected another kind of database than --from; PostgreSQL is copied by its own means (docs/backup.md)")
     if source.server is None and target.server is None:
         raise BadSettings("--to: expected another kind of database than --from; a file is copied by tocsin backup and tocsin restore")
+
+
+def _must_open(source: Settings) -> None:
+    """See that the master key lies there and opens the keys: before anything is done, and not in the end."""
+    keyring = open_keyring(source)
+    if is_empty(keyring):
+        keyring.close()
+        raise BadSettings("--from: there is no store: it holds no keys")
+    try:
+        master_key = load_master_key(source.master_key, create=False)
+    except VaultLocked:
+        keyring.close()
+        raise
+    Vault(keyring, master_key).close()
 
 
 def _compare_views(source: Settings, target: Settings, position: int, tell: Tell) -> None:

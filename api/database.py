@@ -71,12 +71,13 @@ def held(settings: Settings) -> contextlib.AbstractContextManager[Source]:
     """The tables of a store that nobody else has open or writes to meanwhile.
 
     Raises:
+        BadSettings: a pooler stands before it.
         CannotTransfer: somebody has it open.
-        StoreUnavailable: it cannot be read.
+        NotMigrated, StoreUnavailable: it cannot be read.
     """
     if settings.server is None:
         return sqlite_tables.held(settings.log_file, settings.data / "keys.db")
-    return postgres_tables.held(settings.server.get_secret_value())
+    return postgres_tables.held(_itself(settings))
 
 
 def filled(settings: Settings) -> contextlib.AbstractContextManager[Target]:
@@ -84,14 +85,21 @@ def filled(settings: Settings) -> contextlib.AbstractContextManager[Target]:
 
     Raises:
         BadSettings: a pooler stands before it.
-        CannotTransfer: somebody else fills it.
+        CannotTransfer: somebody else has it open or fills it.
         NotMigrated, StoreUnavailable: it cannot be written.
     """
     if settings.server is None:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         return sqlite_tables.filled(settings.log_file, settings.data / "keys.db")
+    return postgres_tables.filled(_itself(settings))
+
+
+def _itself(settings: Settings) -> str:
+    """The address of the server."""
+    assert settings.server is not None
     if settings.database_pooler:
-        raise BadSettings("TOCSIN_DATABASE_POOLER: a database is filled past the pooler; name its own address for this command")
-    return postgres_tables.filled(settings.server.get_secret_value())
+        raise BadSettings("TOCSIN_DATABASE_POOLER: this works past the pooler; unset it and name the address of PostgreSQL for this command")
+    return settings.server.get_secret_value()
 
 
 def must_be_closed(settings: Settings) -> None:

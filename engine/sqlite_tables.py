@@ -137,8 +137,11 @@ def filled(log_file: Path, key_file: Path) -> Iterator[SqliteTables]:
     """The tables of these files, made where they are not there.
 
     Raises:
+        CannotTransfer: another process has them open.
         StoreUnavailable: they cannot be written.
     """
+    if log_file.exists():
+        must_be_closed(log_file)
     with _told(log_file), contextlib.closing(_made(log_file, SCHEMA)) as log, contextlib.closing(_made(key_file, KEYS)) as keys:
         for connection in (log, keys):
             connection.execute("PRAGMA journal_mode = WAL")

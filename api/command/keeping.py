@@ -108,7 +108,7 @@ def register(app: typer.Typer) -> None:
         # The folder of the files is that of the installation: beside it lies the master key that opens both.
         folder = one.data if one.server is None else other.data
         one, other = (settings.model_copy(update={"data": folder, "database_owner": None}) for settings in (one, other))
-        with _told() as tell:
+        with _told(all_stages=False) as tell:
             position, sums = copy(one, other, tell)
         if json:
             print_json({"position": position, "tables": sums})
@@ -124,15 +124,17 @@ def _of(address: str, data: Path | None) -> Settings:
 
 
 @contextmanager
-def _told() -> Iterator[Tell]:
-    """A bar for each stage, on a terminal."""
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+def _told(*, all_stages: bool = True) -> Iterator[Tell]:
+    """A bar for each stage, or only for the present one, on a terminal."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bars: dict[str, TaskID] = {}
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in bars:
+                for bar in () if all_stages else bars.values():
+                    progress.update(bar, visible=False)
                 bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done, total=total)
+            progress.update(bars[what], completed=done, total=total, visible=True)
 
         yield tell

@@ -134,6 +134,8 @@ def register(app: typer.Typer) -> None:
             before = postgres_schema.migrate(owner, role=str(role) if role else None)
             done = "was there already" if before == SCHEMA_VERSION else f"came from schema {before}" if before else "is new"
             Console(highlight=False).print(f"the database is at schema {SCHEMA_VERSION} ({done})")
+        elif tables:
+            raise BadSettings("--tables: expected TOCSIN_DATABASE=postgresql://…; a file needs no tables before it is filled")
         if tables:
             return
         with opened(data) as house:

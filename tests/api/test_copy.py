@@ -30,6 +30,7 @@ from engine.store import Answer, DueTimer, Store
 from engine.tables import FILLING, LEFT_OUT, TABLES, Tell
 from engine.ticket import TicketFileAttached, Visibility
 from engine.transfer import CannotTransfer, claim, compare, fill
+from engine.vault import VaultLocked
 from projections.runner import Runner
 from tests import stores
 from tests.services.postgres import programs
@@ -178,7 +179,6 @@ def test_a_copy_holds_every_table_of_the_source_and_goes_on_from_there(places: P
 
 def test_the_way_back_ends_where_it_began(places: Places) -> None:
     there, back = places.server(), places.files("back")
-    back.data.mkdir()
     position, sums = copying.copy(places.source, there, nothing)
     assert copying.copy(there, back, nothing) == (position, sums)
     with closing(open_house(back, first_admin=False)) as house:
@@ -204,7 +204,6 @@ def test_a_source_that_somebody_has_open_is_refused(places: Places) -> None:
         copying.copy(places.source, there, nothing)
     copying.copy(places.source, there, nothing)
     back = places.files("back")
-    back.data.mkdir()
     with closing(open_house(there)), pytest.raises(CannotTransfer, match=r"another process has the database .* open"):
         copying.copy(there, back, nothing)
 
@@ -250,6 +249,18 @@ def test_a_database_with_another_store_is_refused_and_left_alone(places: Places,
     if founded:
         with closing(open_house(apart)) as house:
             assert house.store.head() == before
+
+
+def test_without_the_key_that_opens_it_nothing_is_begun(places: Places) -> None:
+    there = places.server()
+    places.source.master_key.rename(places.folder / "away.key")
+    with pytest.raises(VaultLocked, match="is missing"):
+        copying.copy(places.source, there, nothing)
+    places.source.master_key.write_text("ab" * 32)
+    with pytest.raises(VaultLocked, match="not the one"):
+        copying.copy(places.source, there, nothing)
+    with filled(there) as target:
+        assert target.meta(FILLING) is None
 
 
 def test_a_copy_is_not_made_twice(places: Places) -> None:
@@ -333,7 +344,6 @@ def test_a_copy_that_is_not_finished_is_no_source_and_has_no_backup(places: Plac
     with pytest.raises(Cut):
         copying.copy(places.source, there, cut_in("digest of meta"))
     back = places.files("back")
-    back.data.mkdir()
     with pytest.raises(CannotTransfer, match="no whole store"):
         copying.copy(there, back, nothing)
     with pytest.raises(BadBackup, match="no whole store"):
