@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
             raw.append(_raw(source, server))
             ours.append(_ours(source, server))
         tell("raw binary COPY of the log, one commit", f"{statistics.median(raw):,.0f} rows/s")
-        tell("tocsin copy, filling all tables, 2,000 rows a commit", f"{statistics.median(ours):,.0f} rows/s")
+        tell("tocsin copy, filling all tables, 5,000 rows a commit", f"{statistics.median(ours):,.0f} rows/s")
         tell("  ratio, run by run", f"{statistics.median(one / other for one, other in zip(ours, raw, strict=True)):.2f}")
         there = _empty(source, server)
         with held(source) as store, filled(there) as into:

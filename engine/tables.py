@@ -152,4 +152,4 @@ def sum_of(source: Source, table: Table, tell: Tell) -> Sum:
 
 
 # Rows that are read, put and committed together.
-PAGE: Final = 2_000
+PAGE: Final = 5_000
