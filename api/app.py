@@ -1,15 +1,12 @@
-"""The application: routes, errors, metrics and the life of the process's parts."""
+"""The applications: what a process serves over HTTP, and the life of its parts."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib.metadata import version
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-import msgspec
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import (
@@ -17,6 +14,7 @@ from api import (
     file_routes,
     finding,
     hooks,
+    operation,
     organisation_routes,
     outbox,
     portal,
@@ -26,18 +24,15 @@ from api import (
     saved_views,
     watch,
 )
-from api.door import Bodies, house_of
+from api.door import Bodies
+from api.duties import Duties
 from api.fast_lane import FastLane
 from api.house import House
 from api.measures import Measured
-from api.notices.sender import Channels, Sender
 from api.portal.frame import Limits
 from api.presence import Presence
-from api.scheduler import Scheduler
-from engine.clock import rfc3339
 from projections.runner import Runner
 
-VERSION: Final = version("tocsin")
 GUARDS: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"), (b"x-frame-options", b"DENY"))
 POLICY: Final = (
     b"content-security-policy",
@@ -47,38 +42,21 @@ POLICY: Final = (
 UNGUARDED: Final = ("/docs", "/redoc")
 
 
-def create_app(house: House, runner: Runner, *, schedule: bool = True, address: str | None = None) -> FastAPI:
+def create_app(house: House, runner: Runner, *, works: bool = True, address: str | None = None) -> FastAPI:
     """The HTTP side of one process.
 
     Args:
-        schedule: fire due timers and send notices from this process too.
+        works: offer to fire timers and send notices too, as `tocsin serve` does and `tocsin api` does not.
         address: how people reach it, for links; None: what the settings say.
     """
-    channels = Channels(house.settings, house.clock)
-    sender = Sender(house.ledger, runner, channels, address=address or house.settings.address)
-    scheduler = Scheduler(house.ledger, house.intake)
-
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        runner.start()
-        if schedule:
-            scheduler.start()
-        tasks = [asyncio.create_task(work()) for work in app.state.background]
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if schedule:
-            await asyncio.to_thread(scheduler.stop)
-        await asyncio.to_thread(runner.close)
-        await asyncio.to_thread(house.close)
-
+    duties = Duties(house, runner, address or house.settings.address) if works else None
     app = FastAPIOffline(
-        title="Tocsin", version=VERSION, summary="Event-sourced IT service management", lifespan=life,
+        title="Tocsin", version=operation.VERSION, summary="Event-sourced IT service management", lifespan=_life(house, runner, duties),
         description="Alerts in; tickets, history and measures out. Every record can be asked for as of any instant.",
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
-    app.state.demo_accounts, app.state.background = [], [sender.run] if schedule else []
+    app.state.demo_accounts, app.state.background = [], []
+    app.state.leadership = duties.leadership if duties is not None else None
     app.state.streams, app.state.bodies, app.state.presence = watch.Streams(), Bodies(), Presence()
     app.state.address = address or house.settings.address
     app.state.portal_limits = Limits(house.clock, house.settings.portal_networks)
@@ -86,20 +64,41 @@ def create_app(house: House, runner: Runner, *, schedule: bool = True, address: 
     app.add_middleware(Measured)
     app.add_middleware(Guarded)
     app.add_middleware(FastLane)
-    for module in (hooks, records, file_routes, finding, reports, outbox, organisation_routes, saved_views, watch, console, portal):
+    for module in (operation, hooks, records, file_routes, finding, reports, outbox, organisation_routes, saved_views, watch, console, portal):
         app.include_router(module.router)
     console.mount_static(app)
-
-    @app.get("/healthz", tags=["operation"], summary="Is the process alive?")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok", "version": VERSION}
-
-    @app.get("/readyz", tags=["operation"], summary="Can it do its work?")
-    async def readyz(request: Request) -> Response:
-        """200 where it can; 503 with the reasons where it can't."""
-        return _ready(house_of(request), runner)
-
     return app
+
+
+def create_worker(house: House, runner: Runner, *, address: str | None = None) -> FastAPI:
+    """A process that has duties and answers nobody; what it serves is its own state."""
+    duties = Duties(house, runner, address or house.settings.address)
+    app = FastAPI(title="Tocsin worker", version=operation.VERSION, lifespan=_life(house, runner, duties), docs_url=None, redoc_url=None)
+    app.state.house, app.state.runner, app.state.leadership = house, runner, duties.leadership
+    app.state.background, app.state.streams = [], watch.Streams()
+    app.include_router(operation.router)
+    return app
+
+
+def _life(house: House, runner: Runner, duties: Duties | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """From the start of a process's parts to their end, in the order in which they need each other."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        runner.start()
+        if duties is not None:
+            duties.start()
+        tasks = [asyncio.create_task(work()) for work in app.state.background]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if duties is not None:
+            await duties.stop()
+        await asyncio.to_thread(runner.close)
+        await asyncio.to_thread(house.close)
+
+    return life
 
 
 class Guarded:
@@ -121,18 +120,3 @@ class Guarded:
 
         await self._app(scope, receive, guarded)
 
-
-def _ready(house: House, runner: Runner) -> Response:
-    checks = {
-        "store": house.ledger.failure or "ok",
-        "views": runner.failure or "ok",
-        "clock": house.clock_trouble() or "ok",
-    }
-    ready = all(text == "ok" for text in checks.values())
-    state = {
-        "status": "ok" if ready else "not ready", "checks": checks, "version": VERSION, "store": house.store_id,
-        "clock": "simulated" if house.clock.simulated else "real", "now": rfc3339(house.clock.now()),
-        "position": house.store.head().position, "views_position": runner.position, "lag_events": runner.lag,
-    }
-    headers = {} if ready else {"Retry-After": "5"}
-    return Response(msgspec.json.encode(state), 200 if ready else 503, media_type="application/json", headers=headers)

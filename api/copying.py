@@ -90,7 +90,7 @@ def _compare_views(source: Settings, target: Settings, position: int, tell: Tell
     ):
         while runner.step():
             tell("views of the source", runner.position, position)
-        with build_beside(theirs, Files(Path(folder) / "copy"), PROJECTIONS, name=None) as built, runner.views.reader() as live:
+        with build_beside(theirs, Files(Path(folder) / "copy"), PROJECTIONS, names=()) as built, runner.views.reader() as live:
             while built.advance(upto=position, most=MOST_IN_A_PAGE):
                 tell("views of the copy", built.position, position)
             if live.position != position:

@@ -44,14 +44,14 @@ def bearer(request: Request) -> str | None:
     return request.query_params.get("token")
 
 
-def identify(request: Request) -> Principal | None:
+async def identify(request: Request) -> Principal | None:
     """Who is asking: by token, else by session cookie; None: nobody that we know."""
     token = bearer(request)
     if token:
-        return directory_of(request).token_principal(token)
+        return await directory_of(request).whose_token(token)
     secret = request.cookies.get(SESSION_COOKIE)
     if secret:
-        return directory_of(request).session(secret, house_of(request).clock.now())
+        return await directory_of(request).whose_session(secret, house_of(request).clock.now())
     return None
 
 
@@ -66,7 +66,7 @@ def allow(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]]:
     """
 
     async def dependency(request: Request) -> Principal:
-        principal = identify(request)
+        principal = await identify(request)
         route = f"{request.method} {request.scope['route'].path}"
         if principal is None:
             if bearer(request):

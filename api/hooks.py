@@ -54,7 +54,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 async def _sender(request: Request) -> Principal:
     """The monitor whose token this is (or an admin)."""
-    principal = identify(request)
+    principal = await identify(request)
     if principal is None or principal.person is not None:
         if bearer(request):
             await directory_of(request).refuse("unknown_token", "intake")
@@ -81,7 +81,7 @@ async def _receive(request: Request, source: str, *, adapter: Adapter | None = N
 async def _too_large(request: Request, source: str, limit: int, adapter: Adapter | None) -> UUID:
     """Keep the beginning of a body over the limit, with its size; the delivery."""
     intake = house_of(request).intake
-    name = adapter.name if adapter else intake.profile(source).adapter
+    name = adapter.name if adapter else (await intake.profile_of(source)).adapter
     DELIVERIES.labels("rejected").inc()
     return await intake.reject(
         source, request.state.beginning[:KEPT_OF_TOO_LARGE], MalformedDelivery("$", f"a body of at most {limit} bytes", status=413),
@@ -155,7 +155,7 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
         async with request.app.state.bodies.of(request, PAGERDUTY_MAX_BYTES) as body:
             return await _pagerduty_event(request, body, kind, adapter)
     except TooLarge:
-        source = _source_of_routing_key(request, request.state.beginning[:KEPT_OF_TOO_LARGE])[0]
+        source, _ = await _source_of_routing_key(request, request.state.beginning[:KEPT_OF_TOO_LARGE])
         if source is not None:
             await _too_large(request, source, PAGERDUTY_MAX_BYTES, adapter)
         return _pagerduty_problem(413, [f"the event is larger than {PAGERDUTY_MAX_BYTES} bytes"])
@@ -168,7 +168,7 @@ async def _pagerduty(request: Request, kind: Callable[[Receipt], dict[str, Any]]
 async def _pagerduty_event(
     request: Request, body: bytes, kind: Callable[[Receipt], dict[str, Any]], adapter: Adapter
 ) -> Response:
-    source, fault = _source_of_routing_key(request, body)
+    source, fault = await _source_of_routing_key(request, body)
     if source is None:
         await directory_of(request).refuse("unknown_token", "intake")
         return _pagerduty_problem(400, [fault])
@@ -186,7 +186,7 @@ async def _pagerduty_event(
     return Response(_encode(kind(receipt)), 202, media_type=JSON, headers={"Tocsin-Position": str(receipt.position)})
 
 
-def _source_of_routing_key(request: Request, body: bytes) -> tuple[str | None, str]:
+async def _source_of_routing_key(request: Request, body: bytes) -> tuple[str | None, str]:
     """(the source that the routing key selects, what is wrong where there is none); a body of nobody's is not kept.
 
     Of a body that is no JSON the key is taken as it stands there: then the fault is kept as that source's.
@@ -201,7 +201,7 @@ def _source_of_routing_key(request: Request, body: bytes) -> tuple[str | None, s
         fault = str(error) if key is None else fault
     if not isinstance(key, str) or not key:
         key = bearer(request) or ""
-    principal = directory_of(request).token_principal(key) if key else None
+    principal = await directory_of(request).whose_token(key) if key else None
     return (principal.source if principal and principal.role is Role.MONITOR else None), fault
 
 

@@ -1,12 +1,19 @@
 """Prometheus metrics: `tocsin_<room>_<thing>_<unit>`, labels from closed sets only, never a ticket's number."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.house import House
+from engine.clock import micros
+from engine.errors import StoreUnavailable
+from projections.dead_letters import CODEC, parked
 from projections.outbox import counts
 from projections.runner import Runner
 
@@ -20,7 +27,6 @@ REQUESTS: Final = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 POSITION: Final = Gauge("tocsin_engine_log_position_events", "Last position of the log", registry=METRICS)
-LAG: Final = Gauge("tocsin_projections_lag_events", "Events that the views are behind the log", registry=METRICS)
 WAITING: Final = Gauge("tocsin_engine_waiting_units", "Units of work that wait to be committed", registry=METRICS)
 NOTICES: Final = Counter(
     "tocsin_notices_sent_total", "Attempts to send a notice, by channel and what came of it", ["channel", "outcome"], registry=METRICS
@@ -33,16 +39,66 @@ REPORTS: Final = Counter(
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
 
-def exposition(house: House, runner: Runner) -> tuple[bytes, str]:
-    """(the metrics as text, their content type)."""
-    POSITION.set(house.ledger.last_position)
-    LAG.set(runner.lag)
-    WAITING.set(house.ledger.waiting)
+def exposition(house: House | None = None, runner: Runner | None = None) -> tuple[bytes, str]:
+    """(the metrics as text, their content type); what is not asked anew keeps its last value."""
+    if house is not None:
+        WAITING.set(house.ledger.waiting)
+        with contextlib.suppress(StoreUnavailable):
+            _ask(house, runner)
+    return generate_latest(METRICS) + _of_views(house, runner), CONTENT_TYPE_LATEST
+
+
+def _ask(house: House, runner: Runner | None) -> None:
+    POSITION.set(house.store.head().position)
+    if runner is None:
+        return
     with runner.views.reader() as reader:
         found = counts(reader)
     NOTICES_WAITING.set(found["waiting"])
     NOTICES_DEAD.set(found["dead"])
-    return generate_latest(METRICS), CONTENT_TYPE_LATEST
+
+
+def _of_views(house: House | None, runner: Runner | None) -> bytes:
+    if house is None or runner is None:
+        return b""
+    views = CollectorRegistry()
+    try:
+        views.register(_Views(house, runner))
+        return generate_latest(views)
+    except StoreUnavailable:
+        return b""
+
+
+class _Views(Collector):
+    """How far each view of this node is, whichever process folds it, and what this process has folded."""
+
+    def __init__(self, house: House, runner: Runner) -> None:
+        self._house, self._runner = house, runner
+
+    def collect(self) -> Iterator[Metric]:
+        per_view = ("projection",)
+        events = GaugeMetricFamily("tocsin_projections_lag_events", "Events that a view is behind the log", labels=per_view)
+        age = GaugeMetricFamily("tocsin_projections_lag_seconds", "Age of the oldest event that is not in a view yet", labels=per_view)
+        dead = GaugeMetricFamily("tocsin_projections_dead_letters", "Events that are parked since a view cannot take them", labels=per_view)
+        stopped = GaugeMetricFamily("tocsin_projections_stopped", "1 where a view takes no further event", labels=per_view)
+        folded = CounterMetricFamily("tocsin_projections_folded_events", "Events folded into a view by this process", labels=per_view)
+        with self._runner.views.reader() as reader:
+            rows, letters = reader.rows("SELECT name, position, stopped IS NOT NULL FROM tracking ORDER BY name"), parked(reader)
+        head, waited = self._house.store.head().position, {position: self._waited(position) for _, position, _ in rows}
+        for name, position, ended in rows:
+            events.add_metric([name], max(0, head - position))
+            age.add_metric([name], waited[position])
+            dead.add_metric([name], letters.get(name, 0))
+            stopped.add_metric([name], ended)
+            folded.add_metric([name], self._runner.folded[name])
+        dead.add_metric([CODEC], letters.get(CODEC, 0))
+        yield from (events, age, dead, stopped, folded)
+        yield GaugeMetricFamily("tocsin_projections_rebuilding", "1 while views are built anew", self._runner.views.place.building)
+        yield GaugeMetricFamily("tocsin_projections_folding", "1 where this process folds, 0 where it follows another", self._runner.folds)
+
+    def _waited(self, position: int) -> float:
+        rows = self._house.store.log(position, 1)
+        return max(0, micros(self._house.clock.now()) - rows[0].recorded_at) / 1e6 if rows else 0.0
 
 
 class Measured:

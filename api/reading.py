@@ -73,8 +73,7 @@ async def read(request: Request, question: Callable[[Reader, int | None], T], *,
     if wanted is not None and not (wanted.isdigit() and len(wanted) < 18):
         raise InvalidInput("Tocsin-Position", "a position as it was sent")
     at = await asyncio.to_thread(as_of_position, request, as_of)
-    head = house_of(request).ledger.last_position
-    needed = max(int(wanted or 0), min(at or 0, head))
+    needed = max(int(wanted or 0), min(at or 0, await _head(request, at)))
     if not await runner.reached(needed, WAIT_SECONDS):
         raise ViewBehind(f"the views have not reached position {needed} yet; they are at {runner.position}")
 
@@ -83,6 +82,14 @@ async def read(request: Request, question: Callable[[Reader, int | None], T], *,
             return question(reader, at)
 
     return await asyncio.to_thread(ask)
+
+
+async def _head(request: Request, at: int | None) -> int:
+    """How far the log reaches; what another process may have appended is asked for only where it matters."""
+    ledger = house_of(request).ledger
+    if at is None or at <= ledger.last_position:
+        return ledger.last_position
+    return (await asyncio.to_thread(ledger.store.head)).position
 
 
 def plain(value: Any) -> Any:

@@ -131,20 +131,20 @@ def ticket_filter(
 Filters = Annotated[dict[str, Any], Depends(ticket_filter)]
 
 
-def filter_of(request: Request, values: dict[str, Any]) -> QueueFilter:
+async def filter_of(request: Request, values: dict[str, Any]) -> QueueFilter:
     """Raises: InvalidInput: a value outside its closed set, or an assignee that nobody is known by."""
     assignee = values.get("assignee")
     if assignee is not None and assignee != queue_page.NOBODY:
-        values = {**values, "assignee": person_of(request, "assignee", assignee)}
+        values = {**values, "assignee": await person_of(request, "assignee", assignee)}
     return QueueFilter(**values)
 
 
-def person_of(request: Request, field: str, handle: str) -> UUID:
+async def person_of(request: Request, field: str, handle: str) -> UUID:
     """Raises: InvalidInput: nobody is known by this login, address or id."""
     try:
         return UUID(handle)
     except ValueError:
-        found = directory_of(request).person_of(handle)
+        found = await asyncio.to_thread(directory_of(request).person_of, handle)
     if found is None:
         raise InvalidInput(field, "a login, an address or a person's id")
     return found
@@ -159,7 +159,7 @@ async def work_queue(
     limit: Limit = 50,
 ) -> Response:
     """Open tickets, by default by priority and then oldest first."""
-    chosen = filter_of(request, filters)
+    chosen = await filter_of(request, filters)
     page = await read(
         request,
         lambda reader, at: queue_page.queue(reader, filters=chosen, sort=sort, as_of=at, cursor=cursor, limit=limit),
@@ -189,7 +189,7 @@ async def ticket(request: Request, principal: Anyone, number: str, as_of: AsOf =
 async def _list(
     request: Request, kind: str, filters: dict[str, Any], sort: str, as_of: str | None, cursor: str | None, limit: int
 ) -> Response:
-    chosen = filter_of(request, {**filters, "kind": kind})
+    chosen = await filter_of(request, {**filters, "kind": kind})
     page = await read(
         request,
         lambda reader, at: queue_page.tickets(reader, filters=chosen, sort=sort, as_of=at, cursor=cursor, limit=limit),
@@ -257,7 +257,7 @@ async def post_request(request: Request, principal: Anyone, body: SubmitRequest)
     """An agent submits it on behalf of the requester; a requester for themselves."""
     if principal.role is Role.AUDITOR:
         raise NotAllowed("the role auditor may not do this")
-    if principal.role is Role.REQUESTER and directory_of(request).person_of(body.requester) != principal.person:
+    if principal.role is Role.REQUESTER and await asyncio.to_thread(directory_of(request).person_of, body.requester) != principal.person:
         raise NotAllowed("a requester submits requests for themselves only")
 
     def decide(work: Work) -> tuple[int, Ticket, dict[str, Any]]:

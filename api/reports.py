@@ -73,7 +73,7 @@ Zone = Annotated[str, Query(description="IANA zone whose midnights part the days
 KpiBasis = Annotated[str, Query(description="`recorded` (when Tocsin knew it) or `occurred` (when it is claimed to have happened)")]
 
 
-def kpi_filter(
+async def kpi_filter(
     request: Request,
     kind: Annotated[str | None, Query()] = None,
     priority: Annotated[str | None, Query()] = None,
@@ -84,7 +84,7 @@ def kpi_filter(
     imported: Annotated[str, Query(description="facts that an import told: `include`, `exclude` or `only`")] = "include",
 ) -> KpiFilter:
     """Whose facts, as it stands in the address."""
-    who: Any = agent if agent in (None, "nobody") else person_of(request, "agent", agent)
+    who: Any = agent if agent in (None, "nobody") else await person_of(request, "agent", agent)
     return KpiFilter(kind=kind, priority=priority, service=service, team=team, agent=who, channel=channel, imported=imported)
 
 

@@ -1,4 +1,4 @@
-"""Fires durable timers when they are due. Any number of processes may run one: a firing is decided on the log, once."""
+"""Fires durable timers when they are due, in the process that leads. A firing is decided on the log, so it happens once."""
 
 import threading
 from datetime import timedelta
@@ -8,6 +8,7 @@ import structlog
 
 from engine.clock import from_micros, micros
 from engine.errors import TocsinError
+from engine.lease import Leadership
 from engine.ledger import Ledger
 from engine.policy import fire
 from monitors.intake import Intake
@@ -22,8 +23,12 @@ log = structlog.get_logger(__name__)
 class Scheduler:
     """One thread that sleeps until the next due time."""
 
-    def __init__(self, ledger: Ledger, intake: Intake) -> None:
-        self._ledger, self._intake = ledger, intake
+    def __init__(self, ledger: Ledger, intake: Intake, leadership: Leadership | None = None) -> None:
+        """
+        Args:
+            leadership: None where nobody else can be at work on this store.
+        """
+        self._ledger, self._intake, self._leadership = ledger, intake, leadership
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
@@ -37,13 +42,16 @@ class Scheduler:
     def run_due(self) -> int:
         """Fire what is due now; how many."""
         due = self._ledger.store.due_timers(micros(self._ledger.clock.now()), AT_ONCE)
-        futures = [self._ledger.submit(fire(timer, self._intake.lease_behind(timer))) for timer in due]
+        units = [fire(timer, self._intake.lease_behind(timer)) for timer in due]
+        if self._leadership is not None:
+            units = [self._leadership.fenced(unit) for unit in units]
+        futures = [self._ledger.submit(unit) for unit in units]
         return sum(future.result() for future in futures)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                fired = self.run_due()
+                fired = self.run_due() if self._leadership is None or self._leadership.leads else 0
             except TocsinError as error:
                 log.warning("timers wait for the store", error=str(error))
                 fired = 0
@@ -54,8 +62,11 @@ class Scheduler:
                 self._stop.wait(self._pause())
 
     def _pause(self) -> float:
-        due = self._ledger.store.next_due()
-        if due is None:
+        try:
+            due = self._ledger.store.next_due()
+        except TocsinError:
+            due = None
+        if due is None or (self._leadership is not None and not self._leadership.leads):
             return POLL_SECONDS
         left = (from_micros(due) - self._ledger.clock.now()) / timedelta(seconds=1)
         return min(POLL_SECONDS, max(0.0, left))

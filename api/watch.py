@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.access import AUDITORS, READERS, Principal
 from api.door import allow, house_of
-from api.measures import SUBSCRIBERS, exposition
+from api.measures import SUBSCRIBERS
 from api.presence import Companion, Presence, Visit
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
@@ -157,8 +157,3 @@ def _message(runner: Runner, after: int) -> tuple[int, bytes]:
     content = {"position": position, "types": sorted({row.type for row in rows}), "tickets": sorted(tickets), "more": more}
     return position, msgspec.json.encode(content)
 
-
-@router.get("/metrics", tags=["operation"], summary="Prometheus metrics")
-async def metrics(request: Request) -> Response:
-    content, media_type = exposition(house_of(request), request.app.state.runner)
-    return Response(content, media_type=media_type)

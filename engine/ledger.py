@@ -7,8 +7,8 @@ So nothing that it read can change under it, and numbers, positions and `recorde
 
 import asyncio
 import contextlib
-import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -22,18 +22,22 @@ import structlog
 from engine.aggregate import NOBODY, Aggregate, Journal, restored, snapshot
 from engine.clock import Clock, from_micros, micros
 from engine.codec import Codec
-from engine.errors import Overloaded, StoreUnavailable, TocsinError
+from engine.errors import StoreUnavailable, TocsinError
 from engine.event import Event, Fact
 from engine.identity import NewIds
 from engine.store import DueTimer, Row, Store
 from engine.timer import Timer, TimerCancelled, TimerFired, TimerSet
+from engine.turns import Turns
 from engine.vault import Vault
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Aggregate)
 
 MOST_IN_A_BATCH: Final = 256
-MOST_WAITING: Final = 8_192
+# Deliveries may be large: a batch is closed after this long, so that the others' turn comes.
+LONGEST_BATCH_SECONDS: Final = 0.25
+# A commit that took so long to fail will take so long again: whoever waits is told at once instead of one after the other.
+LONG_TO_FAIL_SECONDS: Final = 1.0
 MOST_CACHED: Final = 6_000
 MOST_IN_A_QUESTION: Final = 500
 LONG_STREAM: Final = 256
@@ -204,12 +208,9 @@ class Ledger:
         self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
         self._batch = _Batch(now=clock.now())
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._waiting = 0
-        self._waiting_lock = threading.Lock()
+        self._turns: Turns[_Waiting] = Turns()
         self._listeners: list[Callable[[int], None]] = []
         self._policies: list[tuple[frozenset[type[Event]], Policy]] = []
-        self._closed = False
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
@@ -238,16 +239,15 @@ class Ledger:
         return await future
 
     def _enqueue(self, waiting: _Waiting) -> None:
-        with self._waiting_lock:
-            if self._closed:
-                raise StoreUnavailable("Tocsin is shutting down")
-            if self._waiting >= MOST_WAITING:
-                raise Overloaded("too much is waiting to be stored")
-            self._waiting += 1
-        self._queue.put(waiting)
+        self._turns.put(waiting.unit.actor, waiting)
 
     def listen(self, listener: Callable[[int], None]) -> None:
-        """Call `listener` with the new head after each commit, on the committer's thread: it must not block."""
+        """Call `listener` with the new head after each commit, on the committer's thread: it must not block.
+
+        Commits of other processes are told too, on a thread of the store's, where the database can; look besides.
+        """
+        if not self._listeners:
+            self.store.watch(self._others)
         self._listeners.append(listener)
 
     def react(self, events: Collection[type[Event]], policy: Policy) -> None:
@@ -259,7 +259,8 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        return self._waiting
+        """How many units wait."""
+        return len(self._turns)
 
     @property
     def failure(self) -> str | None:
@@ -295,11 +296,7 @@ class Ledger:
 
     def close(self) -> None:
         """Finish what waits, then stop."""
-        with self._waiting_lock:
-            if self._closed:
-                return
-            self._closed = True
-        self._queue.put(None)
+        self._turns.close()
         self._thread.join()
 
     # -- for units of work, on the committer's thread ------------------------------------------------------------------
@@ -373,29 +370,22 @@ class Ledger:
     # -- the committer ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            waiting = self._queue.get()
-            batch: list[_Waiting] = []
-            stop = waiting is None
-            while waiting is not None:
-                batch.append(waiting)
-                if len(batch) >= MOST_IN_A_BATCH:
-                    break
-                try:
-                    waiting = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                stop = stop or waiting is None
-            if batch:
-                self._commit(batch)
-            if stop:
-                return
+        while self._turns.wait():
+            self._commit()
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    def _commit(self) -> None:
+        """Decide and commit what waits, as one batch."""
         outcomes: list[tuple[_Waiting, Any, BaseException | None]] = []
+        begun = time.monotonic()
+        taken: list[_Waiting] = []
         try:
             self._begin()
-            outcomes.extend(self._decide(waiting) for waiting in batch)
+            deadline = time.monotonic() + LONGEST_BATCH_SECONDS
+            while len(taken) < MOST_IN_A_BATCH and (waiting := self._turns.take()) is not None:
+                taken.append(waiting)
+                outcomes.append(self._decide(waiting))
+                if time.monotonic() > deadline:
+                    break
             for kind, last in self._batch.numbers.items():
                 self.store.set_count(kind, last)
             self._insert()
@@ -403,18 +393,19 @@ class Ledger:
             self.store.commit()
             self._failure = None
         except Exception as error:  # whatever happened, nobody may be told that it was stored
-            log.error("commit failed", error=str(error), units=len(batch))
             self._failure = str(error)
             self._abandon()
+            if not taken or time.monotonic() - begun > LONG_TO_FAIL_SECONDS:
+                while (waiting := self._turns.take()) is not None:
+                    taken.append(waiting)
+            log.error("commit failed", error=str(error), units=len(taken))
             refusal = error if isinstance(error, TocsinError) else StoreUnavailable(f"the store cannot be written: {error}")
-            outcomes = [(waiting, None, refusal) for waiting in batch]
+            outcomes = [(waiting, None, refusal) for waiting in taken]
         else:
             self.last_position = self.reached
             self._remember()
             self._trim()
-            self._tell()
-        with self._waiting_lock:
-            self._waiting -= len(batch)
+            self._tell(self.last_position)
         _answer(outcomes)
 
     def _remember(self) -> None:
@@ -428,10 +419,14 @@ class Ledger:
             position = next(iter(self._fresh))
             self._weight -= _weight(self._fresh.pop(position))
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
+    def _others(self, position: int) -> None:
+        if position > self.last_position:
+            self._tell(position)
+
+    def _tell(self, position: int) -> None:
+        for listener in tuple(self._listeners):
             try:
-                listener(self.last_position)
+                listener(position)
             except Exception:  # a listener's fault must not stop the committer: everybody waits for it
                 log.exception("a listener failed")
 

@@ -3,54 +3,23 @@
 Its commits come before those of the log that use them, so they can't be part of the same transaction.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
-import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
-
-from engine.errors import StoreUnavailable
-
-T = TypeVar("T")
-Connection = psycopg.Connection[tuple[Any, ...]]
+from engine.postgres import Connection, Pool
 
 CONNECTIONS: Final = 2
-WAIT_SECONDS: Final = 5
 
 
 class PostgresKeyring:
     """`engine.keyring.Keyring` on a PostgreSQL database."""
 
     def __init__(self, address: str, *, pooled: bool = False) -> None:
-        options: dict[str, Any] = {
-            "autocommit": True, "connect_timeout": WAIT_SECONDS, "application_name": "tocsin keys", "prepare_threshold": None if pooled else 5,
-        }
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            address, kwargs=options, min_size=1, max_size=CONNECTIONS, timeout=WAIT_SECONDS, open=False, name="keys"
-        )
-        try:
-            self._pool.open(wait=True, timeout=WAIT_SECONDS)
-        except (psycopg.Error, PoolTimeout) as error:
-            self._pool.close()
-            raise StoreUnavailable(f"the database cannot be reached: {error}") from error
-
-    def _do(self, action: Callable[[Connection], T], what: str) -> T:
-        """Once more where the connection turns out to be dead: nothing here does harm twice."""
-        for last in (False, True):
-            try:
-                with self._pool.connection() as connection:
-                    return action(connection)
-            except psycopg.OperationalError as error:
-                if last:
-                    raise StoreUnavailable(f"keys cannot be {what}: {error}") from error
-                self._pool.check()
-            except (psycopg.Error, PoolTimeout) as error:
-                raise StoreUnavailable(f"keys cannot be {what}: {error}") from error
-        raise AssertionError("the loop ends by itself")
+        self._pool = Pool(address, name="tocsin keys", pooled=pooled, most=CONNECTIONS)
 
     def get(self, key_id: bytes) -> bytes | None:
         sql = "SELECT wrapped FROM keys.keys WHERE id = %s"
-        row = self._do(lambda connection: connection.execute(sql, (key_id,), binary=True).fetchone(), "read")
+        row = self._pool.ask(lambda connection: connection.execute(sql, (key_id,), binary=True).fetchone(), "keys cannot be read")
         return None if row is None else bytes(row[0])
 
     def add(self, keys: Sequence[tuple[bytes, bytes]]) -> None:
@@ -62,10 +31,10 @@ class PostgresKeyring:
                 connection.execute("SET LOCAL synchronous_commit = on")
                 connection.execute(sql, (ids, wrapped))
 
-        self._do(put, "written")
+        self._pool.ask(put, "keys cannot be written")
 
     def remove(self, key_id: bytes) -> None:
-        self._do(lambda connection: connection.execute("DELETE FROM keys.keys WHERE id = %s", (key_id,)), "removed")
+        self._pool.ask(lambda connection: connection.execute("DELETE FROM keys.keys WHERE id = %s", (key_id,)), "keys cannot be removed")
 
     def close(self) -> None:
         self._pool.close()

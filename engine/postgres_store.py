@@ -9,13 +9,14 @@ The tables are made by `engine/postgres_schema.py`, and only by it.
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from engine.errors import StoreUnavailable
+from engine.postgres import STATEMENT_SECONDS, Connection, Pool, options, said
+from engine.postgres_listener import CHANNEL, Listener
 from engine.postgres_schema import NotMigrated, version_of
 from engine.store import (
     SCHEMA_VERSION,
@@ -31,16 +32,10 @@ from engine.store import (
 )
 
 T = TypeVar("T")
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 # What the append lock is called in this database; the number says nothing ("tocsin" in ASCII).
 APPEND_LOCK: Final = 0x746F6373696E
-CHANNEL: Final = "tocsin_appended"
-CONNECT_SECONDS: Final = 5
-# Longer than any commit takes; whoever waits for the append lock longer than this is told that the store is unavailable.
-STATEMENT_SECONDS: Final = 15
 READERS: Final = 8
-PREPARE_AFTER: Final = 5
 # From so many rows on a COPY is faster than an INSERT, in spite of its three round trips.
 LEAST_COPIED: Final = 24
 
@@ -59,51 +54,37 @@ _INSERT: Final = f"INSERT INTO ledger.events ({COLUMNS}) VALUES (%s, %s, %s, %s,
 class PostgresStore:
     """`engine.store.Store` on a PostgreSQL database. One thread writes; any number read, over a pool of their own."""
 
+    NEAR: ClassVar[bool] = False
+
     def __init__(self, address: str, *, pooled: bool = False) -> None:
         """
         Args:
             address: `postgresql://…`.
             pooled: a pooler in transaction mode stands between, so nothing may be kept in a session.
         """
-        self._address = address
-        self._options: dict[str, Any] = {
-            "autocommit": True, "connect_timeout": CONNECT_SECONDS, "application_name": "tocsin",
-            "prepare_threshold": None if pooled else PREPARE_AFTER,
-        }
+        self._address, self._pooled = address, pooled
         self._known = _NEVER
         self._last: Row | None = None
         self._connection: Connection | None = None
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            address, kwargs=self._options, min_size=1, max_size=READERS, timeout=CONNECT_SECONDS, open=False, name="readers",
-        )
+        self._listener: Listener | None = None
+        self._pool = Pool(address, name="tocsin readers", pooled=pooled, most=READERS)
         try:
-            self._pool.open(wait=True, timeout=CONNECT_SECONDS)
             self._connection = self._connect()
             version = version_of(self._connection)
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             self._pool.close()
-            raise StoreUnavailable(f"the database cannot be reached: {_said(error)}") from error
+            raise StoreUnavailable(f"the database cannot be reached: {said(error)}") from error
         if version != SCHEMA_VERSION:
             self.close()
             raise NotMigrated(f"the database is at schema {version or 'none'}, this Tocsin needs {SCHEMA_VERSION}: run tocsin migrate")
 
     def _connect(self) -> Connection:
-        return psycopg.connect(self._address, **self._options)
+        return Connection.connect(self._address, **options(name="tocsin", pooled=self._pooled))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _read(self, question: Callable[[Connection], T]) -> T:
-        for last in (False, True):
-            try:
-                with self._pool.connection() as connection:
-                    return question(connection)
-            except psycopg.OperationalError as error:
-                if last:
-                    raise StoreUnavailable(f"the store cannot be read: {_said(error)}") from error
-                self._pool.check()  # the server was restarted: none of the connections is of use any more
-            except (psycopg.Error, PoolTimeout) as error:
-                raise StoreUnavailable(f"the store cannot be read: {_said(error)}") from error
-        raise AssertionError("the loop ends by itself")
+        return self._pool.ask(question, "the store cannot be read")
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self._read(lambda connection: _ask(connection, sql, values).fetchall())
@@ -237,9 +218,9 @@ class PostgresStore:
         try:
             return action()
         except psycopg.IntegrityError as error:
-            raise AlreadyStored(_said(error)) from error
+            raise AlreadyStored(said(error)) from error
         except psycopg.Error as error:
-            raise StoreUnavailable(f"the store cannot be written: {_said(error)}") from error
+            raise StoreUnavailable(f"the store cannot be written: {said(error)}") from error
 
     def insert(self, rows: Sequence[Row]) -> None:
         def put(connection: Connection) -> None:
@@ -420,7 +401,7 @@ class PostgresStore:
                 raise StoreUnavailable("the store cannot be written: the database rolled it back")
         except psycopg.Error as error:
             if not self._landed():
-                raise StoreUnavailable(f"the store cannot be written: {_said(error)}") from error
+                raise StoreUnavailable(f"the store cannot be written: {said(error)}") from error
         if last is not None:
             self._known = Head(last.position, last.recorded_at)
 
@@ -450,7 +431,13 @@ class PostgresStore:
             except psycopg.Error:
                 self._drop()
 
+    def watch(self, told: Callable[[int], None]) -> None:
+        if not self._pooled:
+            self._listener = Listener(self._address, told)
+
     def close(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
         self._drop()
         self._pool.close()
 
@@ -466,7 +453,3 @@ def _stream(
     sql += " DESC LIMIT %s" if newest_first else " LIMIT %s"
     return [Row(*row) for row in _ask(connection, sql, (stream, after, 2**31 - 1 if upto is None else upto, limit)).fetchall()]
 
-
-def _said(error: Exception) -> str:
-    """The first line of what the driver says; the rest repeats the question."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -12,8 +12,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.errors import StoreUnavailable
+from engine.postgres import CONNECT_SECONDS
 from engine.postgres_schema import NotMigrated, version_of
-from engine.postgres_store import APPEND_LOCK, COLUMNS, CONNECT_SECONDS
+from engine.postgres_store import APPEND_LOCK, COLUMNS
 from engine.store import SCHEMA_VERSION, Row
 from engine.tables import FILLING, Table
 from engine.transfer import CannotTransfer

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from engine.errors import StoreUnavailable
 from engine.store import (
@@ -93,6 +93,8 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITH
 
 class SqliteStore:
     """`engine.store.Store` on one SQLite file. One thread writes; any number read."""
+
+    NEAR: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -478,6 +480,9 @@ class SqliteStore:
             self._writer.execute("ROLLBACK")
         # The next `begin` tells what others wrote since the last commit; nothing of this transaction was.
         self._head, self._data_version = self._committed, _ASK_AGAIN
+
+    def watch(self, told: Callable[[int], None]) -> None:
+        """Nothing to be told by: a file says nothing."""
 
     def close(self) -> None:
         self._stopping = True

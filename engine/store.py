@@ -3,8 +3,8 @@
 One writer at a time: between `begin` and `commit` or `rollback` the append lock is held. Readers see committed rows only.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 # Of the tables, whatever database they are on; kept in the store, so that an older Tocsin leaves it alone.
 SCHEMA_VERSION: Final = "2"
@@ -97,7 +97,13 @@ class Lease(NamedTuple):
 
 
 class Reader(Protocol):
-    """Committed state, from any thread."""
+    """Committed state, from any thread.
+
+    Attributes:
+        NEAR: its questions are answered out of a file of this machine, so the event loop's thread may ask them too.
+    """
+
+    NEAR: ClassVar[bool]
 
     def head(self) -> Head: ...
 
@@ -140,6 +146,13 @@ class Reader(Protocol):
 
 class Store(Reader, Protocol):
     """Adds the one writer, used by the ledger's committer only."""
+
+    def watch(self, told: Callable[[int], None]) -> None:
+        """From now on, say the position of each commit, whichever process's, where this database can; on another thread.
+
+        It is a convenience: whoever relies on it looks by itself besides.
+        """
+        ...
 
     def begin(self) -> tuple[Head, Iterable[bytes] | None]:
         """Take the append lock. Gives the head, and the streams that others wrote since our last commit (None: nobody did)."""

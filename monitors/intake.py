@@ -81,6 +81,15 @@ class Intake:
             self._profiles[name] = found
         return found
 
+    async def profile_of(self, name: str) -> SourceProfile:
+        """`profile`, for the event loop: what is not in memory is read on another thread.
+
+        Raises:
+            NotFound: no such source.
+        """
+        found = self._profiles.get(name)
+        return found if found is not None else await asyncio.to_thread(self.profile, name)
+
     def lease_behind(self, timer: DueTimer) -> LeasePolicy:
         """How long the word of that source holds whose lease the timer is."""
         if timer.purpose not in (LEASE, ENDS_AT, STALE):
@@ -105,7 +114,7 @@ class Intake:
             StoreUnavailable: nothing was stored.
         """
         while True:
-            profile = self.profile(source)
+            profile = await self.profile_of(source)
             chosen = adapter or adapter_named(profile.adapter)
             try:
                 if len(body) > LARGE_BODY:  # seconds of work at the worst: everybody else goes on meanwhile

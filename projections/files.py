@@ -25,6 +25,47 @@ class Damaged(Exception):
     """A generation cannot be read any more; it is made again from the log."""
 
 
+class Turn:
+    """Whoever holds it folds; a lock of the file system, so it ends with its process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def take(self) -> bool:
+        """Whether it is ours now."""
+        if self._file is not None:
+            return True
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            return False
+        name = str(os.getpid()).encode()
+        if os.read(file, len(name) + 1) != name:  # a command takes its turn for each page
+            os.ftruncate(file, 0)
+            os.pwrite(file, name, 0)
+        self._file = file
+        return True
+
+    @property
+    def ours(self) -> bool:
+        return self._file is not None
+
+    def give_up(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def holder(self) -> str:
+        """The process that holds it, for people."""
+        try:
+            return f"process {self._path.read_text() or 'unknown'}"
+        except OSError:
+            return "a process"
+
+
 class Files:
     """The generations of one installation's views, numbered from 1; 0 is none."""
 
@@ -88,6 +129,18 @@ class Files:
         for companion in _COMPANIONS:
             file = self.file(generation)
             file.with_name(file.name + companion).unlink(missing_ok=True)
+
+    def turn(self) -> "Turn":
+        """The right to fold here."""
+        return Turn(self.path.with_name(f"{self.path.name}.fold.lock"))
+
+    @property
+    def building(self) -> bool:
+        """Whether somebody builds a generation beside the present one."""
+        if max(self.generations(), default=0) <= self.present():
+            return False
+        with self.alone() as alone:  # it may have been left there
+            return not alone
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:

@@ -5,17 +5,19 @@ Only one process builds at a time; old generations are cleared away when nobody 
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final
 
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NotFound, TocsinError
 from engine.ledger import Ledger
 from projections.files import Files
 from projections.generation import Generation
 from projections.projection import Projection, Table
 from projections.views import Reader
+
+PARKED: Final = Table("dead_letters", key="projection, position")
 
 # (position reached, position of the head)
 Progress = Callable[[int, int], None]
@@ -23,6 +25,10 @@ Progress = Callable[[int, int], None]
 
 def nothing_to_tell(_reached: int, _head: int) -> None:
     """The progress of a rebuild that nobody watches."""
+
+
+class RebuildFailed(TocsinError):
+    """A view that still goes on would be stopped by the views built anew; the present ones stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,8 @@ def clear_old(place: Files) -> None:
 
 
 @contextlib.contextmanager
-def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection], *, name: str | None) -> Iterator[Generation]:
-    """The next generation: empty, or with `name` a copy of the present one in which that view is empty.
+def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection], *, names: Collection[str]) -> Iterator[Generation]:
+    """The next generation: empty, or with `names` a copy of the present one in which those views are empty.
 
     It is removed afterwards unless it has become the present one. The generation before the present one is kept until the next
     start or rebuild, since a reader may just be opening it.
@@ -68,8 +74,9 @@ def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection]
         NotFound: no projection of that name.
         Conflict: another one is being built.
     """
-    if name is not None and name not in {projection.name for projection in projections}:
-        raise NotFound("projection", name)
+    for name in names:
+        if name not in {projection.name for projection in projections}:
+            raise NotFound("projection", name)
     with place.alone() as alone:
         if not alone:
             raise Conflict("a rebuild or a verification is running already")
@@ -77,12 +84,12 @@ def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection]
         for generation in place.generations():
             if generation != present:
                 place.remove(generation)
-        if name is not None:
+        if names:
             place.copy(present, present + 1)
         beside = Generation(ledger, place, present + 1, projections)
         try:
-            if name is not None:
-                beside.reset(name)
+            if names:
+                beside.reset(names)
             yield beside
         finally:
             beside.close()
@@ -91,17 +98,24 @@ def build_beside(ledger: Ledger, place: Files, projections: Sequence[Projection]
 
 
 def compare(live: Reader, rebuilt: Generation, projections: Sequence[Projection]) -> Difference | None:
-    """The first difference between a live snapshot and a view built anew up to the same position, row by row."""
+    """The first difference between a live snapshot and a view built anew up to the same position, row by row.
+
+    First what is parked: where that differs (an event can be taken now), the views do too.
+    """
+    difference = _compare("dead_letters", PARKED, ("projection", "position", "stream"), live, rebuilt.connection)
+    if difference is not None:
+        return difference
     for projection in projections:
         for table in (table for table in projection.tables if table.compared):
-            difference = _compare(projection.name, table, live, rebuilt.connection)
+            difference = _compare(projection.name, table, live.columns(table.name), live, rebuilt.connection)
             if difference is not None:
                 return difference
     return None
 
 
-def _compare(projection: str, table: Table, live: Reader, rebuilt: sqlite3.Connection) -> Difference | None:
-    columns = live.columns(table.name)
+def _compare(
+    projection: str, table: Table, columns: Sequence[str], live: Reader, rebuilt: sqlite3.Connection
+) -> Difference | None:
     key = [columns.index(column.strip()) for column in table.key.split(",")]
     sql = f"SELECT {', '.join(columns)} FROM {table.name} ORDER BY {table.key}"
     for mine, theirs in zip_longest(live.iterate(sql), rebuilt.execute(sql)):

@@ -12,6 +12,9 @@ from projections.files import Files
 
 MOST_IDLE: Final = 8
 
+# Of what still goes on; of all where nothing does.
+POSITION: Final = "SELECT coalesce(min(CASE WHEN stopped IS NULL THEN position END), min(position)) FROM tracking"
+
 Values = Mapping[str, Any] | Sequence[Any]
 
 
@@ -69,7 +72,10 @@ class Views:
         generation, connection = self._take()
         try:
             connection.execute("BEGIN")
-            row = connection.execute("SELECT min(position) FROM tracking").fetchone()
+            try:
+                row = connection.execute(POSITION).fetchone()
+            except sqlite3.OperationalError as error:
+                raise StoreUnavailable(f"the views are not built yet, or by another version of Tocsin: {error}") from error
             yield Reader(connection, self.ledger, row[0] or 0)
         finally:
             if connection.in_transaction:

@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
                     raise typer.Exit(1)
                 out.print(f"the views equal a rebuild at position {runner.position}")
             else:
-                position = runner.rebuild(projection, tell)
+                position = runner.rebuild(*([projection] if projection else []), progress=tell)
                 progress.stop()
                 out.print(f"rebuilt {projection or 'all views'} up to position {position}")
 

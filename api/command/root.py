@@ -6,7 +6,18 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from api.command import administration, finding, keeping, moving, notifying, organisation, serving, targets, viewing
+from api.command import (
+    administration,
+    finding,
+    keeping,
+    keeping_views,
+    moving,
+    notifying,
+    organisation,
+    serving,
+    targets,
+    viewing,
+)
 from engine.errors import TocsinError
 
 app = typer.Typer(
@@ -19,6 +30,7 @@ viewing.register(app)
 finding.register(app)
 administration.register(app)
 keeping.register(app)
+keeping_views.register(app)
 moving.register(app)
 notifying.register(app)
 targets.register(app)

@@ -1,4 +1,4 @@
-"""`tocsin serve` and `tocsin migrate`: the server in one process on the embedded store."""
+"""`tocsin serve`, and the same split for production: `tocsin api`, `tocsin worker`. And `tocsin migrate`, which makes the store."""
 
 import gc
 import socket
@@ -9,10 +9,11 @@ from typing import Annotated, Final
 import structlog
 import typer
 import uvicorn
+from fastapi import FastAPI
 from psycopg.conninfo import conninfo_to_dict
 from rich.console import Console
 
-from api.app import create_app
+from api.app import create_app, create_worker
 from api.command.opening import DataOption, opened, tell_of_key
 from api.house import DEMO_MARK, House, open_house
 from api.settings import BadSettings, load_settings
@@ -24,6 +25,8 @@ from projections.runner import Runner
 
 # A log that is longer is no new one, and is not read through at a start.
 LOOKED_THROUGH: Final = 10_000
+HostOption = Annotated[str, typer.Option(help="Address to listen on")]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")]
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -44,8 +47,11 @@ class _Server(uvicorn.Server):
             print(self._ready, flush=True)  # noqa: T201  # the contract: one line on standard output
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A bound TCP socket of our own: with protocol 0 (asyncio's default) uvicorn's workers lose TCP_NODELAY.
+
+    Args:
+        shared: others of its kind may listen there too; the kernel shares connections out.
 
     Raises:
         BadSettings: the port is taken or not ours to take.
@@ -53,6 +59,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind((host, port))
     except OSError as error:
@@ -75,14 +83,32 @@ def configure_logs() -> None:
     )
 
 
+def run_server(application: FastAPI, bound: socket.socket, where: str) -> None:
+    """Serve until told to stop; `where` it is said on standard output once it accepts requests."""
+    # What is here now stays; collecting it again and again, and every 700 objects, costs a tenth of a storm.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    config = uvicorn.Config(
+        application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=5, lifespan="on",
+    )
+    _Server(config, f"ready {where}", application.state.streams).run(sockets=[bound])
+
+
+def url(host: str, port: int) -> str:
+    """How a server that listens there is reached."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
 
     @app.command()
     def serve(
         demo: Annotated[bool, typer.Option("--demo", help="Fill an empty store with a plausible week, and let it live on")] = False,
-        host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 8800,
+        host: HostOption = "127.0.0.1",
+        port: PortOption = 8800,
         data: DataOption = None,
     ) -> None:
         """Run everything in one process."""
@@ -90,31 +116,51 @@ def register(app: typer.Typer) -> None:
         if demo and host not in LOOPBACK:
             raise BadSettings("--demo: its accounts have known passwords, so it listens on 127.0.0.1 only")
         bound = listen(host, port)
-        address = settings.public_address or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = settings.public_address or url(host, port)
         if demo:
             from api import demo as week  # only here: nobody else needs it
 
             house, runner, finish = week.open_demo(settings, address)
         else:
             house = open_house(settings)
-            if house.store.meta(DEMO_MARK) is not None and host not in LOOPBACK:
-                house.close()
-                raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
+            _no_demo(house, host)
             runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
             _tell_where_to_begin(house, address)
         application = create_app(house, runner, address=address)
         if finish is not None:
             finish(application)
-        # What is here now stays; collecting it again and again, and every 700 objects, costs a tenth of a storm.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
-        config = uvicorn.Config(
-            application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
-            timeout_graceful_shutdown=5, lifespan="on",
-        )
-        _Server(config, f"ready http://{host}:{port}", application.state.streams).run(sockets=[bound])
+        run_server(application, bound, f"http://{host}:{port}")
+
+    @app.command()
+    def api(host: HostOption = "127.0.0.1", port: PortOption = 8800, data: DataOption = None) -> None:
+        """Serve HTTP alone: console, portal, interface and hooks. Timers, notices and the relay are a worker's.
+
+        Several may run on one store, on one machine also on one port: the kernel shares connections out.
+        """
+        settings = load_settings(data=data)
+        bound = listen(host, port, shared=True)
+        house = open_house(settings)
+        _no_demo(house, host)
+        runner = Runner(house.ledger, settings.data / "views.db")
+        _tell(house, settings.public_address or url(host, port))
+        run_server(create_app(house, runner, works=False, address=settings.public_address or url(host, port)), bound, f"http://{host}:{port}")
+
+    @app.command()
+    def worker(
+        host: HostOption = "127.0.0.1", port: Annotated[int, typer.Option(min=1, max=65535, help="Port of its state and metrics")] = 8801,
+        data: DataOption = None,
+    ) -> None:
+        """Do what a store needs done: fire timers, send notices, publish to Kafka, keep this machine's views.
+
+        Several may run on one store; one of them leads, the others stand by. It serves /healthz, /readyz and /metrics.
+        """
+        settings = load_settings(data=data)
+        bound = listen(host, port)
+        house = open_house(settings)
+        runner = Runner(house.ledger, settings.data / "views.db")
+        tell_of_key(house)
+        run_server(create_worker(house, runner), bound, f"http://{host}:{port}")
 
     @app.command()
     def migrate(
@@ -141,6 +187,12 @@ def register(app: typer.Typer) -> None:
         with opened(data) as house:
             place = house.settings.data if settings.server is None else "the database"
             Console(highlight=False).print(f"the store in {place} is at schema {house.store.meta('schema_version')}")
+
+
+def _no_demo(house: House, host: str) -> None:
+    if house.store.meta(DEMO_MARK) is not None and host not in LOOPBACK:
+        house.close()
+        raise BadSettings("this store holds a demo, whose accounts have known passwords: it listens on 127.0.0.1 only")
 
 
 def _tell(house: House, address: str) -> None:

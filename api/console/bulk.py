@@ -80,7 +80,7 @@ async def bulk(request: Request, principal: Annotated[Principal, Depends(working
     try:
         if not 0 < len(seen) <= MOST_CHOSEN:
             raise InvalidInput("ticket", _("at least one ticket, and at most %s") % MOST_CHOSEN)
-        content = _content(request, command, form)
+        content = await asyncio.to_thread(_content, request, command, form)
     except InvalidInput as error:
         outcome = Outcome(
             command, _("“%s” needs something else") % name, form, wrong=f"{command}.{error.field}",

@@ -258,10 +258,18 @@ def _moment(request: Request, reader: Reader, now: datetime) -> Moment:
 # -- who may see a page ----------------------------------------------------------------------------------------------
 
 
-def session_of(request: Request) -> Principal | None:
+async def session_of(request: Request) -> Principal | None:
     """The person of this browser's session."""
     secret = request.cookies.get(SESSION_COOKIE)
-    return directory_of(request).session(secret, house_of(request).clock.now()) if secret else None
+    return await directory_of(request).whose_session(secret, house_of(request).clock.now()) if secret else None
+
+
+async def around_error(request: Request) -> Principal | None:
+    """The same for a page that tells of an error, which may be that nobody can be asked."""
+    try:
+        return await session_of(request)
+    except StoreUnavailable:
+        return None
 
 
 def portal_is_open(request: Request) -> bool:
@@ -279,7 +287,7 @@ def page_for(roles: frozenset[Role]) -> Callable[[Request], Awaitable[Principal]
     """
 
     async def dependency(request: Request) -> Principal:
-        principal = session_of(request)
+        principal = await session_of(request)
         if principal is None:
             raise SignInNeeded("sign in first")
         if principal.role is Role.REQUESTER and principal.role not in roles and request.method == "GET" and portal_is_open(request):
@@ -401,15 +409,15 @@ class ConsoleRoute(APIRoute):
             except ElsewhereHome:
                 return go_to(PORTAL)
             except TocsinError as error:
-                return error_page(request, error)
+                return await error_page(request, error)
             except RequestValidationError as error:
                 first = error.errors()[0]
-                return error_page(request, InvalidInput(str(first["loc"][-1]), first["msg"]))
+                return await error_page(request, InvalidInput(str(first["loc"][-1]), first["msg"]))
             except HTTPException as error:
-                return _error(request, error.status_code, str(error.detail), "")
+                return await _error(request, error.status_code, str(error.detail), "")
             except Exception as error:  # whatever it is: a person is looking
                 log.exception("a page failed", error=type(error).__name__)
-                return _error(request, 500, _("Something broke on our side"), _("It was logged. Nothing was changed by this request."))
+                return await _error(request, 500, _("Something broke on our side"), _("It was logged. Nothing was changed by this request."))
 
         return run
 
@@ -456,14 +464,14 @@ def explain(request: Request, error: TocsinError) -> Explained:
     return Explained(409, _("Not possible now"), text)
 
 
-def error_page(request: Request, error: TocsinError) -> Response:
+async def error_page(request: Request, error: TocsinError) -> Response:
     """One of Tocsin's errors as a page."""
     told = explain(request, error)
-    return _error(request, told.status, told.title, told.text, retry=told.retry)
+    return await _error(request, told.status, told.title, told.text, retry=told.retry)
 
 
-def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:
-    principal = session_of(request)
+async def _error(request: Request, status: int, title: str, text: str, *, retry: bool = False) -> Response:
+    principal = await around_error(request)
     moment = _moment_shown(request)
     around = (
         Frame(request, principal, house_of(request).clock.now(), request.url.path, moment, principal.name) if principal else None

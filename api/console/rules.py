@@ -1,5 +1,6 @@
 """The rules page: the rulebook as it is written, and the table of targets; leads and administrators change them here."""
 
+import asyncio
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -78,9 +79,9 @@ async def publish(request: Request, principal: Annotated[Principal, Depends(ruli
         edition = read_rulebook(text)
         await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
     except FaultyRulebook as error:
-        return _page(request, principal, status=422, text=text, faults=tuple(error.faults))
+        return await asyncio.to_thread(_page, request, principal, status=422, text=text, faults=tuple(error.faults))
     except Conflict as error:
-        return _page(request, principal, status=409, text=text, refused=words.refusal(error))
+        return await asyncio.to_thread(_page, request, principal, status=409, text=text, refused=words.refusal(error))
     return go_to(f"{PAGE}?{urlencode({'done': 'rulebook'})}")
 
 
@@ -108,7 +109,7 @@ async def set_targets(request: Request, principal: Annotated[Principal, Depends(
         }
         await house_of(request).ledger.commit(Unit(decide, actor=principal.actor))
     except InvalidInput as error:
-        return _page(request, principal, status=422, refused=words.refusal(error), targets=written)
+        return await asyncio.to_thread(_page, request, principal, status=422, refused=words.refusal(error), targets=written)
     except Conflict as error:
-        return _page(request, principal, status=409, refused=words.refusal(error), targets=written)
+        return await asyncio.to_thread(_page, request, principal, status=409, refused=words.refusal(error), targets=written)
     return go_to(f"{PAGE}?{urlencode({'done': 'targets'})}")

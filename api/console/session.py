@@ -1,5 +1,6 @@
 """Signing in and out. The session's secret lies in a cookie that no script can read."""
 
+import asyncio
 import secrets
 from typing import Annotated, Final
 
@@ -27,7 +28,7 @@ FORM_SECONDS: Final = 3600
 @router.get(SIGN_IN)
 async def sign_in_page(request: Request) -> Response:
     wanted = local_path(request.query_params.get("next"), HOME)
-    if session_of(request) is not None:
+    if await session_of(request) is not None:
         return go_to(wanted)
     return _page(request, wanted=wanted)
 
@@ -47,7 +48,7 @@ async def sign_in(request: Request) -> Response:
         return _page(request, wanted=wanted, login=login, fault=fault, status=429 if throttled else 403)
     if session.role is Role.REQUESTER and not wanted.startswith(PORTAL) and portal_is_open(request):
         wanted = PORTAL
-    chosen = house_of(request).ledger.get(Person, session.person).language
+    chosen = (await asyncio.to_thread(house_of(request).ledger.get, Person, session.person)).language
     response = go_to(wanted)
     if chosen:
         _remember(request, response, chosen)
@@ -78,7 +79,7 @@ async def choose_language(request: Request) -> Response:
         NotAllowed: the form was sent by another site.
     """
     form = await read_form(request)
-    chosen, principal = form.get("language", ""), session_of(request)
+    chosen, principal = form.get("language", ""), await session_of(request)
     if chosen not in LANGUAGES:
         raise InvalidInput("language", _("one of %s") % ", ".join(LANGUAGES))
     if principal is None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 from uuid import UUID
 
@@ -69,12 +69,17 @@ class Sender:
 
     Args:
         address: how people reach the console, for links.
+        leads: whether it is this process that sends. Asked again before each notice; one that was being sent while another process took
+            over may be sent twice, under the same id.
         chance: of the jitter between attempts.
     """
 
-    def __init__(self, ledger: Ledger, runner: Runner, channels: Channels, *, address: str, chance: random.Random | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, runner: Runner, channels: Channels, *, address: str, leads: Callable[[], bool] = lambda: True,
+        chance: random.Random | None = None,
+    ) -> None:
         self._ledger, self._runner, self._channels = ledger, runner, channels
-        self._address = address.rstrip("/")
+        self._address, self._leads = address.rstrip("/"), leads
         self._chance = chance or random.Random()  # noqa: S311  # jitter, no secret
         self._wake = asyncio.Event()
         self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(MOST_EACH))
@@ -117,6 +122,8 @@ class Sender:
 
     async def _round(self) -> None:
         """Take whatever is due."""
+        if not self._leads():
+            return
         without = {*self._taken, *self._done}
         try:
             position, found = await asyncio.to_thread(self._due, without)
@@ -140,7 +147,7 @@ class Sender:
     async def _deliver(self, notice: Due) -> None:
         try:
             async with self._places[notice.recipient], self._all:
-                if self._stopping:
+                if self._stopping or not self._leads():
                     return
                 outcome = await self._send(notice)
                 # None: the view was behind, and showed what was sent long ago as waiting.

@@ -258,7 +258,7 @@ async def _again(here: Followed, text: str, key: IdempotencyKey) -> str:
         # Whoever holds the link may be somebody else: the answer does not tell them the requester's name.
         called="" if known else _("there"),
     )
-    return sent_address(visit, await take_report(visit, here.row.kind, report, key, follows=ticket.id), private=bool(here.secret))
+    return await sent_address(visit, await take_report(visit, here.row.kind, report, key, follows=ticket.id), private=bool(here.secret))
 
 
 async def _anew(here: Followed) -> Followed:

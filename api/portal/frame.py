@@ -23,7 +23,7 @@ from api.access import READERS, Principal
 from api.console import language
 from api.console.forms import masked
 from api.console.language import gettext as _
-from api.console.layout import SIGN_IN, SignInNeeded, explain, go_to, reading_views, render, session_of
+from api.console.layout import SIGN_IN, SignInNeeded, around_error, explain, go_to, reading_views, render, session_of
 from api.door import house_of
 from api.portal.limit import GENEROUS, Allowance, Limiter, Neighbourhood
 from api.problem import RETRY_AFTER_SECONDS
@@ -119,7 +119,7 @@ async def visiting(request: Request) -> Visit:
     house = house_of(request)
     if house.settings.portal is Portal.OFF:
         raise NotFound("page", "/portal")
-    principal = session_of(request)
+    principal = await session_of(request)
     if principal is None and house.settings.portal is Portal.SIGNED_IN:
         raise SignInNeeded("sign in first")
     name = ""
@@ -159,30 +159,30 @@ class PortalRoute(APIRoute):
                 wanted = request.url.path if request.method == "GET" else START
                 return go_to(f"{SIGN_IN}?{urlencode({'next': wanted})}")
             except TooOften as error:
-                return _error(request, 429, _("A little slower, please"), str(error), error.headers)
+                return await _error(request, 429, _("A little slower, please"), str(error), error.headers)
             except NotFound:
                 # One text for all: whether a number is given or a secret wrong is nobody's business.
-                return _error(request, 404, _("There is nothing here"), _("The address may be incomplete, or its link was renewed."))
+                return await _error(request, 404, _("There is nothing here"), _("The address may be incomplete, or its link was renewed."))
             except TocsinError as error:
                 told = explain(request, error)
                 headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if told.retry else {}
-                return _error(request, told.status, told.title, told.text, headers)
+                return await _error(request, told.status, told.title, told.text, headers)
             except RequestValidationError as error:
                 first = error.errors()[0]
                 told = explain(request, InvalidInput(str(first["loc"][-1]), first["msg"]))
-                return _error(request, told.status, told.title, told.text)
+                return await _error(request, told.status, told.title, told.text)
             except HTTPException as error:
-                return _error(request, error.status_code, str(error.detail), "")
+                return await _error(request, error.status_code, str(error.detail), "")
             except Exception as error:  # whatever it is: a person is looking
                 log.exception("a page failed", error=type(error).__name__)
-                return _error(request, 500, _("Something broke on our side"), _("It was logged. Nothing was changed by this request."))
+                return await _error(request, 500, _("Something broke on our side"), _("It was logged. Nothing was changed by this request."))
 
         return run
 
 
-def _error(request: Request, status: int, title: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
+async def _error(request: Request, status: int, title: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
     house = house_of(request)
     off = house.settings.portal is Portal.OFF
-    principal = None if off else session_of(request)
+    principal = None if off else await around_error(request)
     visit = Visit(request, principal, principal.name if principal else "", house.clock.now(), "")
     return shown(visit, "error.html", status=status, headers={**PRIVATE, **(headers or {})}, title=title, text=text, off=off)

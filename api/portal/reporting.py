@@ -4,6 +4,7 @@ Before it is sent, what may help is shown once. Sent twice, it is one ticket. `d
 `engine/report.py` what becomes of it.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Final
@@ -114,7 +115,7 @@ async def send(request: Request, visit: Visiting) -> Response:
             raise
         fault = _("This form was sent already, and what stands here now differs. Send it once more to report it as something new.")
         return await _page(visit, _another(token, visit), draft, fault=fault, status=422, again=bool(files))
-    return go_to(sent_address(visit, sent))
+    return go_to(await sent_address(visit, sent))
 
 
 def fault_of_files(error: InvalidInput | TooLarge) -> str:
@@ -219,7 +220,7 @@ def _contact(work: Work, visit: Visit, name: str, email: str) -> UUID:
     return person.id
 
 
-def sent_address(visit: Visit, sent: Sent, *, private: bool = False) -> str:
+async def sent_address(visit: Visit, sent: Sent, *, private: bool = False) -> str:
     """Where the answer stands, to be read again.
 
     Args:
@@ -228,7 +229,7 @@ def sent_address(visit: Visit, sent: Sent, *, private: bool = False) -> str:
     if visit.principal is not None and not private:
         return f"{START}/sent/{sent.number}"
     house = house_of(visit.request)
-    ticket = house.ledger.get(KINDS_OF[sent.kind], sent.id)
+    ticket = await asyncio.to_thread(house.ledger.get, KINDS_OF[sent.kind], sent.id)
     return f"{START}/sent/{sent.number}/{secret_of(ticket, house.vault)}"
 
 

@@ -1,5 +1,6 @@
 """Who may do what: every route with every role, sign-in, and that no secret is ever written down."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_the_first_administrator_signs_in_and_out(client: TestClient, house: Hou
     without = client.post("/api/v1/incidents", json={"title": "x"})
     assert without.status_code == 403
     assert client.post("/api/v1/incidents", json={"title": "x"}, headers={"X-CSRF-Token": signed.csrf}).status_code == 201
-    principal = house.directory.session(signed.secret, house.clock.now())
+    principal = asyncio.run(house.directory.whose_session(signed.secret, house.clock.now()))
     assert principal is not None
     client.portal.call(house.directory.sign_out, signed.secret, principal)  # type: ignore[union-attr]  # inside the lifespan
     assert client.get("/api/v1/users").status_code == 401

@@ -142,11 +142,11 @@ def test_tokens_and_passwords_survive_and_sessions_do_not(place: Place) -> None:
     place.house.directory.open_account(login="nora", name="Nora", role="agent", password=PASSWORD)
     session = asyncio.run(place.house.directory.sign_in("nora", PASSWORD, "here"))
     now = place.house.clock.now()
-    assert isinstance(place.house.directory.session(session.secret, now), Principal)
+    assert isinstance(asyncio.run(place.house.directory.whose_session(session.secret, now)), Principal)
     place.back_up()
     house = place.restore()
-    assert house.directory.token_principal(token) is not None
-    assert house.directory.session(session.secret, now) is None
+    assert asyncio.run(house.directory.whose_token(token)) is not None
+    assert asyncio.run(house.directory.whose_session(session.secret, now)) is None
     assert asyncio.run(house.directory.sign_in("nora", PASSWORD, "here")).person == session.person
     house.close()
 

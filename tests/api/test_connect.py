@@ -1,5 +1,6 @@
 """Connecting a monitor: the block of each sender, a token that is shown once, and what the first delivery became."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -41,7 +42,7 @@ class Office:
         form = {"csrf_token": unescape(found[1]), "login": login, "password": PASSWORD}
         answer = self.client.post("/console/sign-in", data=form, follow_redirects=False)
         assert answer.status_code == 303
-        principal = self.house.directory.session(self.client.cookies[SESSION_COOKIE], self.house.clock.now())
+        principal = asyncio.run(self.house.directory.whose_session(self.client.cookies[SESSION_COOKIE], self.house.clock.now()))
         assert principal
         self.csrf = principal.csrf
         return answer

@@ -121,7 +121,7 @@ def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     data = tmp_path_factory.mktemp("console") / "data"
     clock = SimulatedClock(TUESDAY, running=False)
     house = open_house(settings_at(data, clock=TUESDAY), clock=clock)
-    app = create_app(house, Runner(house.ledger, data / "views.db"), schedule=False)
+    app = create_app(house, Runner(house.ledger, data / "views.db"), works=False)
     with TestClient(app) as client:
         yield Desk(house, client, clock)
 

@@ -81,7 +81,7 @@ class Counter(Desk):
 def counter(tmp_path: Path) -> Iterator[Counter]:
     clock = SimulatedClock(NOON, running=False)
     house = open_house(settings_at(tmp_path / "data", clock=NOON), clock=clock)
-    app = create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"), schedule=False)
+    app = create_app(house, Runner(house.ledger, tmp_path / "data" / "views.db"), works=False)
     with TestClient(app) as client:
         counter = Counter(house, client, clock)
 

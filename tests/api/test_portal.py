@@ -45,7 +45,7 @@ class Portal:
         self.clock = SimulatedClock(NOON, running=False)
         self.house = open_house(settings_at(folder / "data", public_address="https://help.example.org", **settings), clock=self.clock)
         self.runner = Runner(self.house.ledger, folder / "data" / "views.db")
-        self.app = create_app(self.house, self.runner, schedule=False)
+        self.app = create_app(self.house, self.runner, works=False)
         self.client = self.at(STRANGER)
 
     def at(self, address: str) -> TestClient:

@@ -82,11 +82,12 @@ def one_batch(ledger: Ledger) -> Iterator[Callable[[Callable[[Work], Any]], "Fut
     """What is submitted inside is decided in one batch: the committer is held until the block ends."""
     busy, go = threading.Event(), threading.Event()
 
-    def hold(_: Work) -> None:
+    def hold(_: int) -> None:
         busy.set()
         go.wait(PATIENCE)
 
-    holding = ledger.submit(Unit(hold, actor="tocsin"))
+    ledger.listen(hold)
+    holding = ledger.submit(Unit(lambda _: None, actor="tocsin"))
     assert busy.wait(PATIENCE)
     try:
         yield lambda decide: ledger.submit(Unit(decide, actor="tocsin"))
@@ -434,14 +435,14 @@ def test_keys_of_a_failed_commit_are_not_used_after_another_process_has_made_its
 
 
 def test_too_much_waiting_is_refused_at_once_and_what_waits_is_done(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MOST_WAITING", 4)
+    monkeypatch.setattr(ledger._turns, "_most", 4)
     with one_batch(ledger) as submit:
-        taken = [submit(opens(uuid4())) for _ in range(3)]
+        taken = [submit(opens(uuid4())) for _ in range(4)]
         assert ledger.waiting == 4
         with pytest.raises(Overloaded):
             submit(opens(uuid4()))
-    assert [future.result(PATIENCE) for future in taken] == ["INC-1", "INC-2", "INC-3"]
-    assert run(ledger, opens(uuid4())) == "INC-4"
+    assert [future.result(PATIENCE) for future in taken] == ["INC-1", "INC-2", "INC-3", "INC-4"]
+    assert run(ledger, opens(uuid4())) == "INC-5"
 
 
 def test_closing_finishes_what_waits_and_takes_nothing_more(watched: tuple[Ledger, WatchedStore]) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from engine.person import Person
 from engine.postgres_keyring import PostgresKeyring
 from engine.postgres_schema import NotMigrated, migrate
 from engine.postgres_store import APPEND_LOCK, PostgresStore
+from engine.store import SCHEMA_VERSION
 from engine.vault import Vault
 from tests.services.postgres import Postgres, pooled, programs, running
 
@@ -78,7 +79,7 @@ def test_no_role_of_ours_changes_or_removes_an_event(server: Postgres, clock: Si
 def test_without_its_tables_a_database_is_no_store(server: Postgres) -> None:
     with server.superuser() as connection:
         connection.execute("CREATE DATABASE bare OWNER owner")
-    with pytest.raises(NotMigrated, match="schema none, this Tocsin needs 1: run tocsin migrate"):
+    with pytest.raises(NotMigrated, match=f"schema none, this Tocsin needs {SCHEMA_VERSION}: run tocsin migrate"):
         PostgresStore(server.address("bare"))
     with pytest.raises(NotMigrated, match="cannot be migrated"):
         migrate(server.address("bare"))  # the application's role may not
@@ -90,7 +91,7 @@ def test_migrations_at_once_do_it_once(server: Postgres) -> None:
     address = server.address("raced", user="owner")
     with ThreadPoolExecutor(6) as pool:
         before = sorted(pool.map(lambda _: migrate(address, role="app"), range(6)))
-    assert before == ["", "1", "1", "1", "1", "1"]
+    assert before == ["", *[SCHEMA_VERSION] * 5]
     PostgresStore(server.address("raced")).close()
 
 
@@ -158,10 +159,9 @@ def test_after_a_fault_in_the_transaction_nothing_of_the_batch_is_acknowledged(s
     with opened(server.database(), clock) as ledger:
         held = ledger.submit(Unit(hold, actor="tocsin"))
         assert busy.wait(PATIENCE)
-        futures = [ledger.submit(Unit(decide, actor="tocsin")) for decide in (opens, breaks, opens)]
+        futures: list[Future[Any]] = [ledger.submit(Unit(decide, actor="tocsin")) for decide in (opens, breaks, opens)]
         go.set()
-        held.result(PATIENCE)
-        assert {type(future.exception(PATIENCE)) for future in futures} == {StoreUnavailable}
+        assert {type(future.exception(PATIENCE)) for future in (*futures, held)} == {StoreUnavailable}
         assert ledger.store.head().position == 0
         assert ledger.run(Unit(opens, actor="tocsin")) == "INC-1"
 

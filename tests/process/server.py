@@ -52,16 +52,19 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None) -> str:
 
 
 class Server:
-    """One `tocsin serve` on a data folder; it may be started again after it was killed.
+    """One `tocsin serve` (or `api`, `worker`) on a data folder; it may be started again after it was killed.
 
     Attributes:
         under: a command that runs it, such as strace.
         settings: its `TOCSIN_*`.
+        role: `serve`, `api` or `worker`.
     """
 
-    def __init__(self, folder: Path, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
-        self.settings = dict(settings or {})
-        self.folder, self.data, self.port, self.under = folder, folder / "data", free_port(), tuple(under)
+    def __init__(
+        self, folder: Path, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None, role: str = "serve", port: int | None = None
+    ) -> None:
+        self.settings, self.role = dict(settings or {}), role
+        self.folder, self.data, self.port, self.under = folder, folder / "data", port or free_port(), tuple(under)
         self._process: subprocess.Popen[str] | None = None
         self._said = (folder / "server.err").open("a")
 
@@ -73,7 +76,7 @@ class Server:
     def start(self) -> None:
         """Returns when it says that it is ready."""
         self._process = subprocess.Popen(
-            [*self.under, *COMMAND, "serve", "--port", str(self.port), "--data", str(self.data)],
+            [*self.under, *COMMAND, self.role, "--port", str(self.port), "--data", str(self.data)],
             cwd=ROOT, env=environment(**self.settings), stdout=subprocess.PIPE, stderr=self._said, text=True, start_new_session=True,
         )
         assert self._process.stdout is not None

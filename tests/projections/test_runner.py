@@ -1,9 +1,11 @@
 """The keeper of the views: each event once, rebuilt when they do not fit the log, and never silently stopped."""
 
 import asyncio
+import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,9 @@ import pytest
 
 from engine.errors import Conflict, NotFound, StoreUnavailable
 from engine.event import Fact
-from engine.incident import IncidentOpened
 from engine.ledger import Ledger
-from projections import people, work_queue
+from projections import people
 from projections.files import Files
-from projections.generation import Poisoned
-from projections.projection import Projection
 from projections.queue_page import queue
 from projections.rebuild import build_beside
 from projections.registry import PROJECTIONS
@@ -203,7 +202,7 @@ def test_a_rebuild_in_another_process_is_followed(world: World, runner: Runner, 
 
 def test_two_rebuilds_at_once_are_refused(world: World, runner: Runner, ledger: Ledger, tmp_path: Path) -> None:
     some_history(world)
-    with build_beside(ledger, Files(tmp_path / "views.db"), PROJECTIONS, name=None), pytest.raises(Conflict):
+    with build_beside(ledger, Files(tmp_path / "views.db"), PROJECTIONS, names=()), pytest.raises(Conflict):
         runner.rebuild()
 
 
@@ -230,44 +229,6 @@ def test_a_verification_names_the_first_difference(
     assert str(runner.verify()) == text.format(anna=anna.hex)
 
 
-def poisoned(projection: Projection, title: str) -> Projection:
-    def apply(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
-        if any(isinstance(fact.event, IncidentOpened) and fact.event.title == title for fact in facts):
-            raise KeyError(title)
-        projection.apply(connection, facts)
-
-    return replace(projection, apply=apply)
-
-
-def test_an_event_that_a_view_cannot_take_is_named_and_everything_before_it_is_in(
-    world: World, ledger: Ledger, tmp_path: Path
-) -> None:
-    views = tuple(poisoned(one, "bad") if one.name == work_queue.PROJECTION.name else one for one in PROJECTIONS)
-    runner = Runner(ledger, tmp_path / "views.db", projections=views)
-    world.incident("good")
-    world.incident("bad")
-    bad = world.head
-    world.incident("good again")
-    runner.start()
-    assert not runner.wait_for(bad)
-    assert runner.failure == f"work_queue cannot take event {bad} (incident.opened.v1): KeyError: 'bad'"
-    assert open_numbers(runner.views) == ["INC-1"]
-    assert runner.lag == 2
-    runner.close()
-
-
-def test_a_rebuild_that_fails_leaves_the_present_views(world: World, runner: Runner, ledger: Ledger, tmp_path: Path) -> None:
-    world.incident("bad")
-    runner.catch_up()
-    views = tuple(poisoned(one, "bad") if one.name == work_queue.PROJECTION.name else one for one in PROJECTIONS)
-    other = Runner(ledger, tmp_path / "views.db", projections=views)
-    with pytest.raises(Poisoned, match="KeyError"):
-        other.rebuild()
-    assert open_numbers(runner.views) == ["INC-1"]
-    assert sorted(found.name for found in tmp_path.glob("views.db.[0-9]")) == ["views.db.1"]
-    other.close()
-
-
 def test_a_store_that_cannot_be_written_now_is_tried_again(world: World, ledger: Ledger, tmp_path: Path) -> None:
     full = threading.Event()
     full.set()
@@ -288,3 +249,98 @@ def test_a_store_that_cannot_be_written_now_is_tried_again(world: World, ledger:
     world.person("Bo")
     assert runner.wait_for(world.head)
     runner.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for it, in another thread's time."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come about"
+        time.sleep(0.002)
+
+
+class TestOneFoldsAndAllRead:
+    def test_whoever_comes_second_follows_and_announces_the_same(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        folder = Runner(ledger, tmp_path / "views.db").start()
+        world.incident()
+        assert folder.wait_for(world.head)
+        follower = Runner(ledger, tmp_path / "views.db").start()
+        assert follower.position == world.head
+        told: list[int] = []
+        follower.subscribe(told.append)
+        world.incident()
+        assert follower.wait_for(world.head)
+        assert open_numbers(follower.views) == ["INC-1", "INC-2"]
+        world.incident()
+        assert asyncio.run(follower.reached(world.head))
+        until(lambda: told and told[-1] == world.head)
+        assert follower.lag == 0
+        assert sum(follower.folded.values()) == 0
+        assert folder.folded["work_queue"] == world.head
+        assert follower.verify() is None
+        follower.close()
+        folder.close()
+
+    def test_when_it_ends_another_takes_its_turn(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        first = Runner(ledger, tmp_path / "views.db").start()
+        world.incident()
+        assert first.wait_for(world.head)
+        second, third = (Runner(ledger, tmp_path / "views.db").start() for _ in range(2))
+        first.close()
+        world.incident()
+        assert second.wait_for(world.head)
+        assert third.wait_for(world.head)
+        assert [0, world.head - 1] == sorted((second.folded["people"], third.folded["people"]))
+        second.close()
+        third.close()
+
+    def test_a_rebuild_in_one_is_read_in_all(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        runners = [Runner(ledger, tmp_path / "views.db").start() for _ in range(3)]
+        for runner in runners:
+            number = world.incident()
+            runner.rebuild()
+            world.incident()
+            for reader in runners:
+                assert reader.wait_for(world.head)
+                assert number in open_numbers(reader.views)
+                with reader.views.reader() as seen:
+                    assert seen.row("SELECT max(position) FROM tracking") == (world.head,)
+        for runner in runners:
+            runner.close()
+
+    def test_a_command_waits_for_the_one_who_folds(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        folder = Runner(ledger, tmp_path / "views.db", page=1).start()
+        some_history(world)
+        command = Runner(ledger, tmp_path / "views.db")
+        assert command.catch_up() == world.head
+        assert sum(command.folded.values()) == 0
+        command.close()
+        folder.close()
+
+    def test_one_that_holds_its_turn_and_stands_still_is_told_of(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        follower = Runner(ledger, tmp_path / "views.db", still=0.05)
+        turn = Files(tmp_path / "views.db").turn()
+        assert turn.take()
+        follower.start()
+        world.incident()
+        until(lambda: follower.failure)
+        assert follower.failure == f"process {os.getpid()} keeps the views of this node and has not moved for 0.05 seconds"
+        with pytest.raises(StoreUnavailable, match="has not moved"):
+            Runner(ledger, tmp_path / "views.db", still=0.05).catch_up()
+        turn.give_up()
+        assert follower.wait_for(world.head)
+        until(lambda: follower.failure is None)
+        follower.close()
+
+    def test_one_of_another_version_keeps_its_views(self, world: World, ledger: Ledger, tmp_path: Path) -> None:
+        folder = Runner(ledger, tmp_path / "views.db").start()
+        world.incident()
+        assert folder.wait_for(world.head)
+        newer = tuple(replace(one, version=one.version + 1) if one.name == "people" else one for one in PROJECTIONS)
+        with pytest.raises(StoreUnavailable, match=r"another version of Tocsin \(its people is \d+, here it is \d+\)"):
+            Runner(ledger, tmp_path / "views.db", projections=newer, still=0.01)
+        folder.close()
+        taken_over = Runner(ledger, tmp_path / "views.db", projections=newer)
+        taken_over.catch_up()
+        assert taken_over.verify() is None
+        taken_over.close()

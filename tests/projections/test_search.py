@@ -146,7 +146,7 @@ def test_a_number_from_elsewhere_finds_its_ticket(world: World, runner: Runner) 
     number = world.incident("Moved here")
     world.incident("About 2024/00317 and others")
     runner.catch_up()
-    connection = runner._generation.connection
+    connection = runner._present().connection
     connection.execute("BEGIN")
     (row,) = connection.execute(f"SELECT {', '.join(tables.COLUMNS)} FROM search_documents WHERE number = ?", (number,))
     document = tables.Document.from_row(row)
@@ -293,7 +293,7 @@ def test_the_index_says_what_the_documents_say_however_the_log_was_cut(history_s
     with lived(history_steps) as (world, path):
         runner = Runner(world.ledger, path / "views.db", page=page)
         runner.catch_up()
-        whole(runner._generation.connection)
+        whole(runner._present().connection)
         runner.close()
 
 
@@ -304,7 +304,7 @@ def test_a_long_conversation_is_kept_up_to_its_bound(world: World, runner: Runne
         world.act(number, "comment", text=f"clue{place}x", visibility=Visibility.INTERNAL, author=None)
     assert found(runner, "clue2x") == [number]
     assert found(runner, "clue3x") == []
-    whole(runner._generation.connection)
+    whole(runner._present().connection)
 
 
 def test_a_search_of_the_past_shows_what_was_there_as_it_stood_and_nothing_that_was_said_later(world: World, runner: Runner) -> None:
@@ -341,21 +341,21 @@ def test_a_forgotten_person_leaves_no_word_and_the_index_is_as_rebuilt_without_t
     canaries = ("xylander", "zyqqor", "vwykjol", "hrugnix", "tjorvel", "bwexal")
     for word in canaries:
         assert len(found(runner, word)) >= 1, word
-    whole(runner._generation.connection)
+    whole(runner._present().connection)
     place = runner.views.place
     file = place.file(place.present())
-    runner._generation.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    runner._present().connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for part in ("xylander", "wykjol", "rugnix"):
         assert part.encode() in file.read_bytes().lower()
 
-    tables.erase(runner._generation.connection, nora)
+    tables.erase(runner._present().connection, nora)
 
     for word in canaries:
         assert found(runner, word) == [], word
     assert found(runner, "pfrandt") == [his]
     assert found(runner, hers)[0] == hers
     assert found(runner, "chair") == [asked_for], "what is not hers stays: the catalogue's item"
-    whole(runner._generation.connection)
+    whole(runner._present().connection)
     content = file.read_bytes().lower() + file.with_name(f"{file.name}-wal").read_bytes().lower()
     search_only = content.replace(b"nora", b"")
     for name in ("wykjol", "rugnix", "wexal"):

@@ -95,14 +95,27 @@ class Postgres:
     def crash(self) -> None:
         """Kill it without a word, each of its processes: a session outlives its postmaster by a while, and answers."""
         assert self._server is not None
-        postmaster = self._server.pid
-        sessions = [int(child) for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()]
+        postmaster, *sessions = self._processes()
         for process in (postmaster, *sessions):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self._server.wait()
         while any(_runs(session) for session in sessions):
             os.sched_yield()
+
+    def _processes(self) -> list[int]:
+        assert self._server is not None
+        postmaster = self._server.pid
+        return [postmaster, *(int(child) for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+
+    def freeze(self) -> None:
+        """Let it hang: connections stay, and nobody answers."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it; sessions are cut."""
