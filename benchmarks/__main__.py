@@ -18,6 +18,7 @@ from benchmarks import (
     notices,
     pages,
     postgres,
+    processes,
     search,
     views,
 )
@@ -26,7 +27,7 @@ MEASUREMENTS = {
     "ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run, "move_in": move_in.run,
     "notices": notices.run, "search": search.run, "postgres": postgres.run, "files": files.run, "growth": growth.run,
     "kafka": kafka.run,
-    "copy": copying.run,
+    "copy": copying.run, "processes": processes.run,
 }
 
 
