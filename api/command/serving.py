@@ -1,8 +1,12 @@
 """`tocsin serve`, and the same split for production: `tocsin api`, `tocsin worker`. And `tocsin migrate`, which makes the store."""
 
+import asyncio
+import contextlib
 import gc
+import os
 import socket
 import sys
+import time
 from types import FrameType
 from typing import Annotated, Final
 
@@ -27,11 +31,15 @@ from projections.runner import Runner
 LOOKED_THROUGH: Final = 10_000
 HostOption = Annotated[str, typer.Option(help="Address to listen on")]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")]
+# How long a connection without a request is waited for at the end; within it, what was sent already is answered.
+DRAIN_SECONDS: Final = 1.0
+# The first descriptor that a socket unit of systemd hands over (sd_listen_fds).
+HANDED_OVER: Final = 3
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
-    """Says when it accepts requests, and ends the live streams when it is told to stop."""
+    """Says when it accepts requests; told to stop, it ends the live streams and answers whoever has got through to it."""
 
     def __init__(self, config: uvicorn.Config, ready: str, streams: Streams) -> None:
         super().__init__(config)
@@ -46,6 +54,41 @@ class _Server(uvicorn.Server):
         if self.started:
             print(self._ready, flush=True)  # noqa: T201  # the contract: one line on standard output
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, take in what the kernel has accepted meanwhile, and let each connection end with an answer.
+
+        Where several share a port the kernel has given each connection to one of them before that one knows. A listener that
+        is closed resets those: so they are taken first.
+        """
+        kept = [bound.dup() for bound in sockets or []]  # closing the loop's one must not close the port yet
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        for bound in kept:
+            await self._take_in(bound)
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        until = time.monotonic() + DRAIN_SECONDS
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    async def _take_in(self, bound: socket.socket) -> None:
+        taken: list[socket.socket] = []
+        bound.setblocking(False)
+        # Nothing else runs between the last look and the end of the listener.
+        with bound, contextlib.suppress(BlockingIOError):
+            while True:
+                taken.append(bound.accept()[0])
+        loop = asyncio.get_running_loop()
+        for connection in taken:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):  # it has hung up
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]  # as uvicorn does: all kinds take these
+
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A bound TCP socket of our own: with protocol 0 (asyncio's default) uvicorn's workers lose TCP_NODELAY.
@@ -53,9 +96,14 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Args:
         shared: others of its kind may listen there too; the kernel shares connections out.
 
+    A socket unit of systemd may have handed over a listening one; then that is it, whatever the host and port. It stays open
+    while its processes are started anew, so that nobody is refused meanwhile.
+
     Raises:
         BadSettings: the port is taken or not ours to take.
     """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=HANDED_OVER)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

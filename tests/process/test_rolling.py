@@ -1,0 +1,106 @@
+"""Two `tocsin api` on one port are restarted one after the other under load: nobody is answered with an error, and nothing is lost."""
+
+import http.client
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from engine.delivery import DeliveryReceived
+from tests.process.server import PATIENCE, Server, answer, body, free_port, send
+from tests.services.postgres import programs, running
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(programs() is None and not os.environ.get("CI"), reason="PostgreSQL is not installed"),
+]
+ROUNDS: Final = 20 if os.environ.get("TOCSIN_SOAK") == "1" else 3
+CLIENTS: Final = 8
+
+
+class Sender(threading.Thread):
+    """Sends one delivery after the other, and sends again, under the same key, what a connection failed to bring over.
+
+    Attributes:
+        stored: keys that were acknowledged.
+        statuses: of every answer.
+        broken: errors of connections, by their kind and by whether the connection was new.
+    """
+
+    def __init__(self, port: int, token: str, number: int, *, keeps: bool) -> None:
+        super().__init__(name=f"sender {number}", daemon=True)
+        self._port, self._token, self._number, self._keeps = port, token, number, keeps
+        self.stored: set[str] = set()
+        self.statuses: Counter[int] = Counter()
+        self.broken: Counter[tuple[str, str]] = Counter()
+        self.finish = threading.Event()
+
+    def run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        key = str(uuid4())
+        while not self.finish.is_set():
+            fresh = connection is None
+            connection = connection or http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+            try:
+                send(connection, self._token, body(f"host-{self._number}", minute=len(self.stored)), key=key)
+                said = answer(connection)
+            except (OSError, http.client.HTTPException) as error:
+                self.broken["new" if fresh else "kept", type(error).__name__] += 1
+                connection.close()
+                connection = None
+                continue
+            self.statuses[said.status] += 1
+            if said.status // 100 == 2:
+                self.stored.add(key)
+                key = str(uuid4())
+            if not self._keeps:
+                connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[list[Server]]:
+    with running() as database:
+        settings = {"TOCSIN_DATABASE": database.database(), "TOCSIN_MASTER_KEY_FILE": str(tmp_path / "master.key")}
+        port, both = free_port(), []
+        for node in ("one", "two"):
+            (tmp_path / node).mkdir()
+            both.append(Server(tmp_path / node, settings=settings, role="api", port=port))
+            both[-1].start()
+        yield both
+        for server in both:
+            server.close()
+
+
+def test_restarts_in_turn_fail_no_request_and_lose_none(servers: list[Server]) -> None:
+    token = servers[0].token("alertmanager")
+    senders = [Sender(servers[0].port, token, number, keeps=number % 2 == 0) for number in range(CLIENTS)]
+    for sender in senders:
+        sender.start()
+    for _ in range(ROUNDS):
+        for server in servers:
+            server.stop()
+            server.start()
+    for sender in senders:
+        sender.finish.set()
+    for sender in senders:
+        sender.join(PATIENCE)
+
+    statuses = sum((sender.statuses for sender in senders), Counter[int]())
+    broken = sum((sender.broken for sender in senders), Counter[tuple[str, str]]())
+    print(f"{2 * ROUNDS} restarts, answers {dict(statuses)}, broken connections {dict(broken)}")
+    stored = set[str]().union(*(sender.stored for sender in senders))
+    store = servers[0].store()
+    kept = sum(1 for _ in store.log(0, 1_000_000, types=(DeliveryReceived.TOPIC,)))
+    store.close()
+    assert set(statuses) <= {200, 202}
+    assert not any(sender.is_alive() for sender in senders)
+    assert kept == len(stored)
+    assert len(stored) > 100
