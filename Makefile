@@ -36,15 +36,16 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 
 test: $(VENV)/.test
 	@tests/needs.sh
+	@$(BIN)/python -m tests.services.kafka
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process" tests
-	@$(BIN)/python -m pytest -m process tests
-	@! tests/needs.sh has postgresql || TESTS_ON=postgres $(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not files" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not kafka" tests
+	@$(BIN)/python -m pytest -m "process or kafka" tests
+	@! tests/needs.sh has postgresql || TESTS_ON=postgres $(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not files and not kafka" tests
 	@tests/needs.sh after
 
 check: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not kafka" tests
 
 .PHONY: lint
 lint:

@@ -14,6 +14,7 @@ from api import (
     file_routes,
     finding,
     hooks,
+    kafka_front,
     operation,
     organisation_routes,
     outbox,
@@ -95,6 +96,7 @@ def _life(house: House, runner: Runner, duties: Duties | None) -> Callable[[Fast
         await asyncio.gather(*tasks, return_exceptions=True)
         if duties is not None:
             await duties.stop()
+        await asyncio.to_thread(kafka_front.close, app)
         await asyncio.to_thread(runner.close)
         await asyncio.to_thread(house.close)
 

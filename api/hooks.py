@@ -4,8 +4,8 @@ A 2xx is answered after the commit. What cannot be read is kept with the reason 
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,9 @@ from starlette.responses import Response
 
 from api.access import SENDERS, Principal
 from api.door import bearer, directory_of, house_of, identify
-from api.measures import DELIVERIES, OBSERVATIONS
+from api.kafka_front import Front, front_of
+from api.kafka_reader import count
+from api.measures import DELIVERIES
 from api.problem import MEDIA_TYPE, RETRY_AFTER_SECONDS, TooLarge, Unauthenticated
 from engine.delivery import MonitoringEvent
 from engine.errors import InvalidInput, MalformedDelivery, NotAllowed, Overloaded, StoreUnavailable
@@ -25,6 +27,7 @@ from monitors.adapter import Adapter
 from monitors.intake import KEPT_OF_TOO_LARGE, Intake, Receipt, Rejected
 from monitors.integrations import alertmanager_api, pagerduty
 from monitors.json_body import read_json
+from monitors.kafka_record import mark_of
 
 router = APIRouter(tags=["intake"])
 JSON: Final = "application/json"
@@ -67,15 +70,38 @@ async def _sender(request: Request) -> Principal:
 
 async def _receive(request: Request, source: str, *, adapter: Adapter | None = None, limit: int | None = None) -> Receipt:
     house = house_of(request)
-    limit = limit or house.settings.max_body_bytes
     content_type = request.headers.get("content-type", "")
+    async with _body(request, source, adapter=adapter, limit=limit) as body:
+        return await counted(
+            house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
+        )
+
+
+@asynccontextmanager
+async def _body(request: Request, source: str, *, adapter: Adapter | None = None, limit: int | None = None) -> AsyncIterator[bytes]:
+    """The body, up to the limit; the beginning of a larger one is kept."""
+    limit = limit or house_of(request).settings.max_body_bytes
     try:
         async with request.app.state.bodies.of(request, limit) as body:
-            return await counted(
-                house.intake, source, body, content_type=content_type, identity=_idempotency_key(request), adapter=adapter
-            )
+            yield body
     except TooLarge as error:
         raise TooLarge(limit, str(await _too_large(request, source, limit, adapter))) from error
+
+
+async def _queue(request: Request, source: str, front: Front) -> Response:
+    """Read a delivery and put it into Kafka; what cannot be read is refused as ever."""
+    key = _idempotency_key(request)
+    async with _body(request, source) as body:
+        try:
+            heard = await house_of(request).intake.hear(source, body, content_type=request.headers.get("content-type", ""), identity=key)
+        except Rejected:
+            count(None)
+            raise
+        delivery = await front.accept(heard, key)
+    DELIVERIES.labels("queued").inc()
+    mark = mark_of(house_of(request).vault, delivery)
+    headers = {"Location": f"/api/v1/deliveries/{delivery}?queued={mark}"}
+    return Response(_encode({"delivery": str(delivery), "observations": None}), 202, media_type=JSON, headers=headers)
 
 
 async def _too_large(request: Request, source: str, limit: int, adapter: Adapter | None) -> UUID:
@@ -96,12 +122,9 @@ async def counted(
     try:
         receipt = await intake.receive(source, body, content_type=content_type, identity=identity, adapter=adapter)
     except Rejected:
-        DELIVERIES.labels("rejected").inc()
+        count(None)
         raise
-    DELIVERIES.labels("again" if receipt.again else "decided").inc()
-    if not receipt.again:
-        for disposition, number in Counter(event.disposition for event in receipt.monitoring_events).items():
-            OBSERVATIONS.labels(disposition.value).inc(number)
+    count(receipt)
     return receipt
 
 
@@ -114,11 +137,17 @@ def _said(event: MonitoringEvent) -> dict[str, str | None]:
 
 @router.post("/hooks/{source}", status_code=202, responses=PROBLEMS, summary="Deliver a source's native payload")
 async def hook(source: str, request: Request) -> Response:
-    """Single object, array or NDJSON, in the format of the source's adapter. 202 once everything is stored."""
+    """Single object, array or NDJSON, in the format of the source's adapter. 202 once everything is stored.
+
+    With TOCSIN_INTAKE=kafka: 202 once the delivery lies in Kafka; `observations` is null then, and `Location` tells what became of it.
+    """
     principal = await _sender(request)
     if principal.role is Role.MONITOR and principal.source != source:
         await directory_of(request).refuse("role", "intake", principal)
         raise NotAllowed(f"this token is for the source {principal.source}, not {source}")
+    front = front_of(request.app)
+    if front is not None:
+        return await _queue(request, source, front)
     receipt = await _receive(request, source)
     answer = {"delivery": str(receipt.delivery), "observations": [_said(event) for event in receipt.monitoring_events]}
     headers = {"Tocsin-Position": str(receipt.position), "Location": f"/api/v1/deliveries/{receipt.delivery}"}

@@ -10,7 +10,7 @@ from uuid import uuid4
 import structlog
 
 from api.access import Directory
-from api.database import open_keyring, open_store
+from api.database import must_be_whole, open_keyring, open_store
 from api.rulebook_file import SHIPPED, read_rulebook
 from api.settings import BadSettings, Settings
 from engine import notice
@@ -23,6 +23,7 @@ from engine.rule import REFERENCE, Rule
 from engine.rulebook import RULEBOOK, Rulebook
 from engine.source import Source, SourceAdded
 from engine.store import SCHEMA_VERSION, Store
+from engine.tables import FILLING
 from engine.target import DEFAULT_TARGETS, TARGETS, Targets
 from engine.vault import Vault, is_empty, load_master_key
 from monitors.intake import Intake
@@ -108,6 +109,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
     """
     if settings.restoring.exists():
         raise BadSettings(f"a restore into {settings.data} was begun and not finished: run it again, or empty that folder")
+    must_be_whole(settings)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.master_key.resolve().is_relative_to(settings.data.resolve()):
         raise BadSettings("TOCSIN_MASTER_KEY_FILE: expected a place outside the data folder")
@@ -126,7 +128,7 @@ def open_house(settings: Settings, *, clock: Clock | None = None, first_admin: b
         vault.close()
         raise
     try:
-        clock = clock or _clock(store, settings)
+        clock = clock or log_clock(store, settings)
         _check(store, clock)
         ledger = Ledger(store, vault, clock)
         ledger.react(notice.WATCHED, notice.tell)
@@ -160,7 +162,8 @@ def _check(store: Store, clock: Clock) -> None:
         raise BadSettings("TOCSIN_CLOCK: this store holds events of the real clock; start it without TOCSIN_CLOCK")
 
 
-def _clock(store: Store, settings: Settings) -> Clock:
+def log_clock(store: Store, settings: Settings) -> Clock:
+    """The clock of these settings, for this log."""
     return clock_of(settings, simulated=store.meta("clock") == SIMULATED, last=from_micros(store.head().recorded_at))
 
 
@@ -182,6 +185,8 @@ def _found(work: Work, store_id: str, clock: Clock) -> None:
     """Write what a store is, once; a second process that starts at the same moment finds it there."""
     if work.store.meta("store_id") is not None:
         return
+    if work.store.meta(FILLING) is not None:
+        raise BadSettings("TOCSIN_DATABASE: a copy into this database has begun: wait until it is finished")
     kind = _kind(clock)
     work.after.append(lambda store: store.set_meta("store_id", store_id))
     work.after.append(lambda store: store.set_meta("schema_version", SCHEMA_VERSION))

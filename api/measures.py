@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.house import House
 from engine.clock import micros
 from engine.errors import StoreUnavailable
+from monitors import kafka_measures
 from projections.dead_letters import CODEC, parked
 from projections.outbox import counts, waiting_since
 from projections.runner import Runner
@@ -46,6 +47,8 @@ NOTICES_AGE: Final = Gauge("tocsin_notices_oldest_seconds", "Age of the oldest n
 REPORTS: Final = Counter(
     "tocsin_portal_reports_total", "Reports of the portal by what became of them", ["outcome"], registry=METRICS
 )
+for _measure in (kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS):
+    METRICS.register(_measure)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 READY: Final = Gauge("tocsin_ready", "1 where /readyz says that the process can do its work", registry=METRICS)
 LEADS: Final = Gauge("tocsin_worker_leads", "1 where this process leads: fires timers and sends notices", registry=METRICS)

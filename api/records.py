@@ -23,6 +23,7 @@ from api.commands import (
     submit_request,
 )
 from api.door import allow, directory_of, house_of
+from api.kafka_front import front_of, is_queued
 from api.problem import MEDIA_TYPE, NoSuchBasis, TooLarge
 from api.reading import WAIT_SECONDS, answer, page_of, plain, read
 from api.writing import execute, expect_version
@@ -380,13 +381,22 @@ async def list_deliveries(
 
 
 @router.get("/deliveries/{delivery}", summary="What was made of a delivery")
-async def get_delivery(request: Request, principal: Annotated[Principal, Depends(allow(READERS | {Role.MONITOR}))], delivery: UUID) -> Response:
-    """Also for the monitor whose delivery it is."""
+async def get_delivery(request: Request, principal: Annotated[Principal, Depends(allow(READERS | {Role.MONITOR}))], delivery: UUID, queued: str | None = None) -> Response:
+    """Also for the monitor whose delivery it is. `queued`, of the address given at the receipt, tells one that waits from an unknown one."""
     record = await asyncio.to_thread(house_of(request).ledger.get, Delivery, delivery)
     said = record.received or record.rejected
+    if said is None and _waits(request, principal, delivery, queued):
+        return answer({"id": str(delivery), "state": "queued"})
     if said is None or (principal.role is Role.MONITOR and principal.source != said.source):
         raise NotFound("delivery", str(delivery))
     return answer(delivery_shape(delivery, said))
+
+
+def _waits(request: Request, principal: Principal, delivery: UUID, mark: str | None) -> bool:
+    """Whether the delivery was accepted and lies in Kafka."""
+    front = front_of(request.app)
+    source = principal.source if principal.role is Role.MONITOR else None
+    return is_queued(house_of(request).vault, delivery, mark) or (front is not None and front.has_accepted(delivery, source))
 
 
 def delivery_shape(delivery: UUID, said: DeliveryReceived | DeliveryRejected) -> dict[str, Any]:

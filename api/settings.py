@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import TocsinError
@@ -67,12 +67,26 @@ def _mail_server(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _servers(value: str | None) -> str | None:
+    servers = [server.strip().rpartition(":") for server in value.split(",")] if value is not None else []
+    if not all(host and port.isdigit() and 0 < int(port) < 65_536 for host, _, port in servers):
+        raise ValueError("expected bootstrap servers such as kafka1:9092,kafka2:9092")
+    return value
+
+
 class Portal(StrEnum):
     """Who may use the portal: anybody, who is signed in, or nobody."""
 
     OPEN = "open"
     SIGNED_IN = "signed-in"
     OFF = "off"
+
+
+class IntakeWay(StrEnum):
+    """What a hook does with a delivery before it answers."""
+
+    DIRECT = "direct"  # it is decided
+    KAFKA = "kafka"    # it lies in Kafka
 
 
 # This machine, and what is never routed on the internet (RFC 1918, RFC 4193).
@@ -88,6 +102,9 @@ class Settings(BaseSettings):
         database_owner: the same database as the role that owns its tables, for `tocsin migrate` alone; None: the role of `database`.
         database_pooler: a pooler in transaction mode (pgbouncer) stands before PostgreSQL.
         kafka: bootstrap servers, comma-separated.
+        kafka_deliveries: the topic of deliveries; what cannot be taken goes to that name with `.dead`.
+        kafka_group: the consumers' group that shares its partitions.
+        intake: what a hook does with a delivery: decide it, or put it into the topic.
         master_key_file: None: beside the data folder (`DATA.key`), never inside it.
         clock: the clock starts there (tests and demos); refused on a store of the real clock.
         public_address: how monitors and people reach this server, for links and for the blocks to paste.
@@ -108,7 +125,10 @@ class Settings(BaseSettings):
     database: Annotated[SecretStr | None, AfterValidator(_database)] = None
     database_owner: Annotated[SecretStr | None, AfterValidator(_database)] = None
     database_pooler: bool = False
-    kafka: str | None = None
+    kafka: Annotated[str | None, AfterValidator(_servers)] = None
+    kafka_deliveries: str = Field("tocsin.deliveries", pattern=r"^[a-zA-Z0-9._-]{1,240}$")
+    kafka_group: str = Field("tocsin-intake", min_length=1, max_length=200)
+    intake: IntakeWay = IntakeWay.DIRECT
     master_key_file: Path | None = None
     clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
     public_address: str | None = None
@@ -122,6 +142,12 @@ class Settings(BaseSettings):
     plain_webhooks: bool = False
     portal: Portal = Portal.OPEN
     portal_networks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = OWN_NETWORKS
+
+    @model_validator(mode="after")
+    def _kafka_is_named(self) -> "Settings":
+        if self.intake is IntakeWay.KAFKA and self.kafka is None:
+            raise ValueError("TOCSIN_INTAKE=kafka: expected TOCSIN_KAFKA to name the bootstrap servers")
+        return self
 
     @property
     def master_key(self) -> Path:
@@ -183,8 +209,9 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
-        raise BadSettings(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        raise BadSettings(f"{PREFIX}{name}: {said}" if name else said) from error
 
 
 def _near(name: str, known: Iterable[str]) -> str:

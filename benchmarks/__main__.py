@@ -6,11 +6,27 @@ Load generator, server and database share this machine's cores, so figures are t
 import argparse
 import sys
 
-from benchmarks import backup, files, growth, intake, ledger, move_in, notices, pages, postgres, search, views
+from benchmarks import (
+    backup,
+    copying,
+    files,
+    growth,
+    intake,
+    kafka,
+    ledger,
+    move_in,
+    notices,
+    pages,
+    postgres,
+    search,
+    views,
+)
 
 MEASUREMENTS = {
     "ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run, "move_in": move_in.run,
     "notices": notices.run, "search": search.run, "postgres": postgres.run, "files": files.run, "growth": growth.run,
+    "kafka": kafka.run,
+    "copy": copying.run,
 }
 
 
@@ -20,7 +36,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASUREMENTS)}")
     parser.add_argument("--closed", type=int, default=1_000_000, help="closed tickets of the large store of `pages`")
     parser.add_argument("--open", type=int, default=100_000, help="open tickets of the large store of `pages`")
-    parser.add_argument("--events", type=int, default=1_000_000, help="events of the store of `backup`")
+    parser.add_argument("--events", type=int, default=1_000_000, help="events of the store of `backup` and of `copy`")
     parser.add_argument("--growth", type=int, default=1_000_000, help="tickets of the largest store of `growth`")
     options = parser.parse_args()
     unknown = set(options.names) - MEASUREMENTS.keys()

@@ -1,8 +1,9 @@
 """Backups: the log and the keys of a store, copied from under a running server, and the manifest that says what they are.
 
-Each file is copied page by page out of one read transaction, so it is the store at one position however much is written
-meanwhile. Keys are on disk before the log commit that uses them; so the log is copied first and the keys after it, and every
-key that the copied log needs is among them. The master key is no part of it. `api/restore.py` is the way back.
+The log and the keys are each copied out of one read transaction, so they are the store at one position however much is written
+meanwhile: from SQLite page by page of the file, from PostgreSQL row by row into files of the same kind. Keys are on disk before the
+log commit that uses them; so the log is copied first and the keys after it, and every key that the copied log needs is among them.
+The master key is no part of it. `api/restore.py` is the way back, onto either database.
 
 The manifest is written last and moved into place in one step, and the names of the copies tell what is in them: an
 interrupted backup leaves the one before it whole, and is never taken for one.
@@ -15,19 +16,22 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from engine import postgres_tables, sqlite_tables
 from engine.canonical import digest_of
 from engine.clock import Clock, from_micros
 from engine.errors import TocsinError
 from engine.sqlite_store import BUSY_SECONDS, COLUMNS
 from engine.store import Row
+from engine.tables import FILLING, KEY_TABLES, LOG_TABLES, Source, Table, Tell
+from engine.transfer import fill
 
 T = TypeVar("T")
 
@@ -39,9 +43,6 @@ CHUNK_BYTES: Final = 2**20
 # After each step the copy rests this many times as long as the step took, its sync to disk included. So it takes at most a
 # quarter of the disk and of one core, and less when the server keeps them busy.
 REST: Final = 3.0
-
-# (what is being done, bytes done, bytes in all)
-Tell = Callable[[str, int, int], None]
 
 _OURS: Final = re.compile(rf"(?:log|keys)-\d+-[0-9a-f]{{8}}\.db|(?:log|keys)\.db{re.escape(UNFINISHED)}|{re.escape(MANIFEST)}(?:{re.escape(UNFINISHED)})?")
 
@@ -105,9 +106,69 @@ class _Head(msgspec.Struct):
     row: Row | None
 
 
+class Origin(Protocol):
+    """A store that is backed up. What is written to the files need not be synced."""
+
+    def log(self, target: Path, tell: Tell, rest: float) -> _Head:
+        """Copy the log as it stands at one moment, and say what it is at that moment."""
+        ...
+
+    def keys(self, target: Path, tell: Tell, rest: float) -> None: ...
+
+
+class OnFiles:
+    """A store on SQLite."""
+
+    def __init__(self, log_file: Path, key_file: Path) -> None:
+        self._log_file, self._key_file = log_file, key_file
+
+    def log(self, target: Path, tell: Tell, rest: float) -> _Head:
+        return _copy(self._log_file, target, "log", tell, rest, _look)
+
+    def keys(self, target: Path, tell: Tell, rest: float) -> None:
+        _copy(self._key_file, target, "keys", tell, rest, lambda _: None)
+
+
+class OnServer:
+    """A store on PostgreSQL."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def log(self, target: Path, tell: Tell, rest: float) -> _Head:
+        with postgres_tables.snapshot(self._address) as source:
+            head = _head_of(source)
+            _take_tables(source, target, LOG_TABLES, tell, rest)
+        return head
+
+    def keys(self, target: Path, tell: Tell, rest: float) -> None:
+        with postgres_tables.snapshot(self._address) as source:
+            _take_tables(source, target, KEY_TABLES, tell, rest)
+
+
+def _head_of(source: Source) -> _Head:
+    if source.meta(FILLING) is not None:
+        raise BadBackup(f"{source.where} is no whole store: a copy or a restore into it was begun and not finished")
+    store_id = source.meta("store_id")
+    if store_id is None:
+        raise BadBackup("this store was never finished: there is nothing to back up")
+    return _Head(store_id, source.meta("schema_version") or "", source.meta("clock") or "", source.last())
+
+
+def _take_tables(source: Source, target: Path, tables: Sequence[Table], tell: Tell, rest: float) -> None:
+    pace = _Pace(rest)
+
+    def step(what: str, done: int, total: int) -> None:
+        tell(what, done, total)
+        pace.rest()
+
+    target.unlink(missing_ok=True)
+    with sqlite_tables.draft(target, tables) as copy:
+        fill(source, copy, tables, step)
+
+
 def back_up(
-    log_file: Path,
-    key_file: Path,
+    origin: Origin,
     folder: Path,
     *,
     clock: Callable[[bool, datetime], Clock],
@@ -135,10 +196,12 @@ def back_up(
         before = _known(folder)
         log_part, keys_part = folder / f"log.db{UNFINISHED}", keys_folder / f"keys.db{UNFINISHED}"
         stack.callback(_discard, log_part, keys_part, folder / f"{MANIFEST}{UNFINISHED}")
-        head = _copy(log_file, log_part, "log", tell, rest, _look)
+        head = origin.log(log_part, tell, rest)
         if before is not None and before.store_id != head.store_id:
             raise BadBackup(f"{folder} holds backups of another store; choose a folder of its own")
-        _copy(key_file, keys_part, "keys", tell, rest, lambda _: None)
+        origin.keys(keys_part, tell, rest)
+        for part in (log_part, keys_part):
+            sync_file(part)
         row = head.row
         last = from_micros(row.recorded_at if row else 0)
         position = row.position if row else 0
@@ -195,6 +258,8 @@ def _discard(*files: Path) -> None:
 def _look(log: sqlite3.Connection) -> _Head:
     meta = dict(log.execute("SELECT key, value FROM meta"))
     row = log.execute(f"SELECT {COLUMNS} FROM events ORDER BY position DESC LIMIT 1").fetchone()
+    if FILLING in meta:
+        raise BadBackup("this is no whole store: a copy into it was begun and not finished")
     if "store_id" not in meta:
         raise BadBackup("this store was never finished: there is nothing to back up")
     return _Head(meta["store_id"], meta.get("schema_version", ""), meta.get("clock", ""), Row(*row) if row else None)
@@ -226,7 +291,6 @@ def _copy(source: Path, target: Path, what: str, tell: Tell, rest: float, look: 
                 pace.rest()
 
             live.backup(copy, pages=PAGES_IN_A_STEP, progress=step)
-        sync_file(target)
     except sqlite3.Error as error:
         raise BadBackup(f"{source} cannot be copied to {target}: {error}") from error
     return seen

@@ -7,9 +7,11 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.errors import StoreUnavailable
+
+KEYS: Final = "CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID"
 
 
 class Keyring(Protocol):
@@ -39,7 +41,7 @@ class SqliteKeyring:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS keys (id BLOB PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID")
+        self._connection.execute(KEYS)
 
     def get(self, key_id: bytes) -> bytes | None:
         with self._lock:

@@ -65,6 +65,7 @@ class Work:
         self.used: dict[UUID, Aggregate] = {}
         self.after: list[Callable[[Store], None]] = []
         self.timers: dict[bytes, DueTimer | None] = {}
+        self.cursors: dict[str, int] = {}
         self._stamped = 0
 
     def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
@@ -134,6 +135,14 @@ class Work:
         """The index's row as of now, what this batch decided before included."""
         return self._ledger.due_timer(timer)
 
+    def cursor(self, name: str) -> int | None:
+        """How far something outside was read or told as of now; None: not begun."""
+        return self._ledger.cursor(name)
+
+    def set_cursor(self, name: str, position: int) -> None:
+        """Move it, in the same commit as what this unit records."""
+        self.cursors[name] = position
+
 
 class _Caused:
     """Sets the journal's cause for a while."""
@@ -180,6 +189,8 @@ class _Batch:
     touched: set[UUID] = field(default_factory=set)
     timers: dict[bytes, DueTimer | None] = field(default_factory=dict)  # None: no longer due
     numbers: dict[str, int] = field(default_factory=dict)
+    cursors: dict[str, int | None] = field(default_factory=dict)  # as read, or as moved
+    moved: dict[str, int] = field(default_factory=dict)
     milliseconds: int = 0
 
     def __post_init__(self) -> None:
@@ -363,6 +374,12 @@ class Ledger:
             return self._batch.timers[timer]
         return self.store.timer(timer)
 
+    def cursor(self, name: str) -> int | None:
+        cursors = self._batch.cursors
+        if name not in cursors:
+            cursors[name] = self.store.pending_cursor(name)
+        return cursors[name]
+
     def next_position(self) -> int:
         self.reached += 1
         return self.reached
@@ -388,6 +405,8 @@ class Ledger:
                     break
             for kind, last in self._batch.numbers.items():
                 self.store.set_count(kind, last)
+            for name, position in self._batch.moved.items():
+                self.store.set_cursor(name, position)
             self._insert()
             self.vault.flush()
             self.store.commit()
@@ -485,6 +504,8 @@ class Ledger:
             batch.touched.add(fact.stream_id)
             self._index(fact)
         batch.timers.update(work.timers)
+        batch.cursors.update(work.cursors)
+        batch.moved.update(work.cursors)
         for write in work.after:
             write(self.store)
         for stream_id, aggregate in work.used.items():

@@ -93,11 +93,13 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         identity: the identity that the sender gave the delivery itself (CloudEvents source + id, …); None: every receipt is a new delivery.
         lost: how many alerts the sender says that it left out (`truncatedAlerts`).
+        group: the sender's name for what it notifies of together; its deliveries are kept in order. None: it has none.
     """
 
     observations: tuple[Observation, ...]
     identity: str | None = None
     lost: int = 0
+    group: str | None = None
 
 
 SEVERITY_WORDS: Final[dict[str, Severity]] = {

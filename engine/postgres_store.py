@@ -360,6 +360,9 @@ class PostgresStore:
         sql = "INSERT INTO ledger.meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))
 
+    def drop_meta(self, key: str) -> None:
+        self._execute("DELETE FROM ledger.meta WHERE key = %s", (key,))
+
     def set_cursor(self, name: str, position: int) -> None:
         sql = "INSERT INTO ledger.cursors (name, position) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET position = excluded.position"
         self._execute(sql, (name, position))

@@ -414,6 +414,9 @@ class SqliteStore:
         sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         self._execute(sql, (key, value))
 
+    def drop_meta(self, key: str) -> None:
+        self._execute("DELETE FROM meta WHERE key = ?", (key,))
+
     def set_cursor(self, name: str, position: int) -> None:
         sql = "INSERT INTO cursors (name, position) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = excluded.position"
         self._execute(sql, (name, position))

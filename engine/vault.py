@@ -13,6 +13,7 @@ import secrets
 import sqlite3
 import tempfile
 import threading
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final
@@ -148,6 +149,15 @@ class Vault:
     def digest(self, content: bytes) -> bytes:
         """A keyed digest (HMAC-SHA256): equal for equal content in this store, and useless to anybody without its key."""
         return hmac.digest(self._digest_key, content, hashlib.sha256)
+
+    def mark(self, purpose: str, content: bytes) -> str:
+        """16 characters (96 bits) that only this store's processes can make of `content`; apart from every digest.
+
+        Args:
+            purpose: at most 16 ASCII characters; marks of one purpose say nothing about another.
+        """
+        made = hashlib.blake2b(content, digest_size=12, key=self._digest_key, person=purpose.encode())
+        return urlsafe_b64encode(made.digest()).decode()
 
     def seal(self, key_id: bytes, context: bytes, content: bytes) -> bytes:
         """Encrypt `content` under the key of `key_id` (made if new), bound to `context`."""

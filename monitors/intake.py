@@ -56,8 +56,29 @@ class Rejected(MalformedDelivery):
         self.delivery, self.error = delivery, error
 
 
-class _ProfileChanged(TocsinError):
-    """The source was configured anew between parsing and deciding; never leaves this module."""
+class ProfileChanged(TocsinError):
+    """The source was configured anew between parsing and deciding: to be parsed again, after `Intake.forget`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A delivery that was read and not yet decided.
+
+    Attributes:
+        identity: by which it is the same when it comes again; None: nothing identifies it.
+    """
+
+    profile: SourceProfile
+    adapter: Adapter
+    parsed: Parsed
+    body: bytes
+    content_type: str
+    identity: str | None
+
+    @property
+    def delivery(self) -> UUID | None:
+        """The id that its identity gives it."""
+        return delivery_id(self.profile.name, self.identity) if self.identity else None
 
 
 class Intake:
@@ -114,38 +135,76 @@ class Intake:
             StoreUnavailable: nothing was stored.
         """
         while True:
-            profile = await self.profile_of(source)
-            chosen = adapter or adapter_named(profile.adapter)
+            heard = await self.hear(source, body, content_type=content_type, identity=identity, adapter=adapter)
             try:
-                if len(body) > LARGE_BODY:  # seconds of work at the worst: everybody else goes on meanwhile
-                    parsed = await asyncio.to_thread(chosen.parse, body, content_type, profile)
-                else:
-                    parsed = chosen.parse(body, content_type, profile)
-            except MalformedDelivery as error:
-                delivery = await self.reject(source, body, error, content_type=content_type, adapter=chosen.name)
-                raise Rejected(error, delivery) from error
-            unit = self._unit(profile, chosen, parsed, body, content_type, identity)
-            try:
-                return await self._ledger.commit(unit)
-            except _ProfileChanged:
-                self._profiles.pop(source, None)
+                return await self._ledger.commit(self.unit(heard))
+            except ProfileChanged:
+                self.forget(source)
 
-    def _unit(
-        self, profile: SourceProfile, adapter: Adapter, parsed: Parsed, body: bytes, content_type: str, identity: str | None
-    ) -> Unit[Receipt]:
-        identity = f"{IDEMPOTENCY_KEY}{identity}" if identity else parsed.identity
+    async def hear(
+        self, source: str, body: bytes, *, content_type: str = "", identity: str | None = None, adapter: Adapter | None = None
+    ) -> Heard:
+        """Read a delivery, to be decided later; arguments as of `receive`.
+
+        Raises:
+            NotFound: no such source.
+            Rejected: the body cannot be read; kept with the reason.
+            StoreUnavailable: it cannot be read, and that could not be kept.
+        """
+        identity = f"{IDEMPOTENCY_KEY}{identity}" if identity else None
+        await self.profile_of(source)
+        try:
+            if len(body) > LARGE_BODY:  # seconds of work at the worst: everybody else goes on meanwhile
+                return await asyncio.to_thread(self.read, source, body, content_type, identity=identity, adapter=adapter)
+            return self.read(source, body, content_type, identity=identity, adapter=adapter)
+        except MalformedDelivery as error:
+            name = adapter.name if adapter else (await self.profile_of(source)).adapter
+            delivery = await self._ledger.commit(self.rejection(source, body, error, content_type=content_type, adapter=name))
+            raise Rejected(error, delivery) from error
+
+    def read(
+        self, source: str, body: bytes, content_type: str, *, identity: str | None = None, adapter: Adapter | None = None
+    ) -> Heard:
+        """Read a delivery; what cannot be read is not kept.
+
+        Args:
+            identity: as it is stored, its kind included (`key:…`).
+
+        Raises:
+            NotFound: no such source.
+            MalformedDelivery: the body cannot be read.
+        """
+        profile = self.profile(source)
+        chosen = adapter or adapter_named(profile.adapter)
+        parsed = chosen.parse(body, content_type, profile)
+        return Heard(profile, chosen, parsed, body, content_type, identity or parsed.identity)
+
+    def forget(self, source: str) -> None:
+        """Read the source's profile anew the next time."""
+        self._profiles.pop(source, None)
+
+    def unit(self, heard: Heard, *, delivery: UUID | None = None) -> Unit[Receipt]:
+        """What decides a delivery.
+
+        Args:
+            delivery: the id that it was given when it was accepted; used where it has no identity.
+
+        Its decision raises `ProfileChanged`, or `InvalidInput` where its identity was used for something else.
+        """
+        profile, adapter, parsed, body, content_type = heard.profile, heard.adapter, heard.parsed, heard.body, heard.content_type
+        identity, given = heard.identity, heard.delivery or delivery
         lease = lease_policy(profile, adapter)
         holder = profile.name if adapter.name == profile.adapter else f"{profile.name}{BY}{adapter.name}"
 
         def decide(work: Work) -> Receipt:
-            delivery = delivery_id(profile.name, identity) if identity else work.new_id()
-            if identity:
+            delivery = given or work.new_id()
+            if given:
                 known = work.load(Delivery, delivery)
                 if known.exists:
                     return _same_again(work, known, body, identity)
             judgement = Judgement.for_source(work, profile.name, lease, holder)
             if judgement.profile != profile:
-                raise _ProfileChanged
+                raise ProfileChanged
             arrived = DeliveryReceived(
                 source=profile.name, adapter=adapter.name, received_at=work.now, length=len(body), identity=identity,
                 body=_keep(work, body), content_type=content_type, lost=parsed.lost,
@@ -178,15 +237,32 @@ class Intake:
         adapter: str = "",
         length: int | None = None,
     ) -> UUID:
-        """Keep a delivery that cannot be read, with the reason; its id.
+        """Keep a delivery that cannot be read, with the reason; its id. Arguments as of `rejection`."""
+        unit = self.rejection(source, body, error, content_type=content_type, adapter=adapter, length=length)
+        return await self._ledger.commit(unit)
+
+    def rejection(
+        self,
+        source: str,
+        body: bytes,
+        error: MalformedDelivery,
+        *,
+        content_type: str = "",
+        adapter: str = "",
+        length: int | None = None,
+        delivery: UUID | None = None,
+    ) -> Unit[UUID]:
+        """What keeps a delivery that cannot be read, with the reason; it gives the delivery's id.
 
         Args:
             length: of the whole body where `body` is only its beginning.
+            delivery: the id that it was given when it was accepted.
         """
         truncated = length is not None and length > len(body)
 
         def decide(work: Work) -> UUID:
-            delivery = work.journal.correlation_id = work.new_id()
+            rejected = work.new_id() if delivery is None or work.exists(delivery) else delivery
+            work.journal.correlation_id = rejected
             day = work.now.date().isoformat()
             kept = None
             if body and work.store.rejected_bytes(source, day) + len(body) <= REJECTED_BYTES_A_DAY:
@@ -197,10 +273,10 @@ class Intake:
                 path=error.path, reason=error.expected, status=error.status, body=kept, content_type=content_type,
                 truncated=truncated,
             )
-            work.journal.add(delivery, 1, event)
-            return delivery
+            work.journal.add(rejected, 1, event)
+            return rejected
 
-        return await self._ledger.commit(Unit(decide, actor=f"source:{source}"))
+        return Unit(decide, actor=f"source:{source}")
 
     def body(self, digest: str) -> bytes | None:
         """The exact bytes of a kept body; None where they were not kept or their key was destroyed."""
@@ -219,11 +295,11 @@ def lease_policy(profile: SourceProfile, adapter: Adapter) -> LeasePolicy:
     )
 
 
-def _same_again(work: Work, known: Delivery, body: bytes, identity: str) -> Receipt:
+def _same_again(work: Work, known: Delivery, body: bytes, identity: str | None) -> Receipt:
     """The sender delivers again what it delivered before: the same answer, and nothing new is recorded."""
     if known.received is None:
         raise InvalidInput("identity", "an identity that was not used before")
-    if identity.startswith(IDEMPOTENCY_KEY) and known.received.body != work.vault.digest(body).hex():
+    if identity and identity.startswith(IDEMPOTENCY_KEY) and known.received.body != work.vault.digest(body).hex():
         raise InvalidInput("Idempotency-Key", "a key that was not used for another body")
     return Receipt(known.id, known.received.monitoring_events, work.stamp(), again=True)
 

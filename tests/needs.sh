@@ -8,12 +8,14 @@ there() {
   case "$1" in
     postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
     pgbouncer) command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] ;;
+    default-jre-headless) command -v java >/dev/null 2>&1 ;;
+    maven) command -v mvn >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }
 if [ "$1" = has ]; then there "$2"; exit; fi
 missing=""
-for name in chromium strace postgresql pgbouncer; do there $name || missing="$missing $name"; done
+for name in chromium strace postgresql pgbouncer default-jre-headless maven; do there $name || missing="$missing $name"; done
 [ -z "$missing" ] && exit 0
 if [ "$1" = after ]; then
   echo "NOT ALL OF THE TESTS RAN: those that need$missing did not; sudo apt-get install$missing" >&2

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from api.database import is_there
 from api.house import House, open_house
-from api.settings import BadSettings, load_settings
+from api.settings import BadSettings, Settings, load_settings
 from projections.runner import Runner
 
 DataOption = Annotated[
@@ -31,10 +31,8 @@ def opened(data: Path | None, *, must_exist: bool = False) -> Iterator[House]:
         BadSettings: it has to be there and is not.
     """
     settings = load_settings(data=data)
-    if must_exist and not is_there(settings):
-        if settings.server is not None:
-            raise BadSettings("there is no store in the database that TOCSIN_DATABASE names: run tocsin migrate")
-        raise BadSettings(f"there is no store in {settings.data}; name its folder with --data or TOCSIN_DATA")
+    if must_exist:
+        must_be_there(settings)
     house = open_house(settings, first_admin=False)
     tell_of_key(house)
     try:
@@ -49,6 +47,17 @@ def tell_of_key(house: House) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
             f"master key made: {house.new_key.resolve()}\n  Back this up, apart from the data: without it sealed text is gone."
         )
+
+
+def must_be_there(settings: Settings) -> None:
+    """
+    Raises:
+        BadSettings: there is no store.
+    """
+    if not is_there(settings):
+        if settings.server is not None:
+            raise BadSettings("there is no store in the database that TOCSIN_DATABASE names: run tocsin migrate")
+        raise BadSettings(f"there is no store in {settings.data}; name its folder with --data or TOCSIN_DATA")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from rich.console import Console
 from api.command import (
     administration,
     finding,
+    intake,
     keeping,
     keeping_views,
     moving,
@@ -26,6 +27,7 @@ app = typer.Typer(
     epilog="Settings come from TOCSIN_* in the environment or a TOML file named by TOCSIN_SETTINGS; see docs/settings.md.",
 )
 serving.register(app)
+intake.register(app)
 viewing.register(app)
 finding.register(app)
 administration.register(app)

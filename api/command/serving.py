@@ -211,7 +211,10 @@ def register(app: typer.Typer) -> None:
         run_server(create_worker(house, runner), bound, f"http://{host}:{port}")
 
     @app.command()
-    def migrate(data: DataOption = None) -> None:
+    def migrate(
+        tables: Annotated[bool, typer.Option("--tables", help="Make no store in them: for tocsin copy and tocsin restore (PostgreSQL)")] = False,
+        data: DataOption = None,
+    ) -> None:
         """Create the store, or bring it up to this version.
 
         On PostgreSQL this is the only command that makes or changes tables. It works as the role of TOCSIN_DATABASE_OWNER; that of
@@ -225,6 +228,10 @@ def register(app: typer.Typer) -> None:
             before = postgres_schema.migrate(owner, role=str(role) if role else None)
             done = "was there already" if before == SCHEMA_VERSION else f"came from schema {before}" if before else "is new"
             Console(highlight=False).print(f"the database is at schema {SCHEMA_VERSION} ({done})")
+        elif tables:
+            raise BadSettings("--tables: expected TOCSIN_DATABASE=postgresql://…; a file needs no tables before it is filled")
+        if tables:
+            return
         with opened(data) as house:
             place = house.settings.data if settings.server is None else "the database"
             Console(highlight=False).print(f"the store in {place} is at schema {house.store.meta('schema_version')}")

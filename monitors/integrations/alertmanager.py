@@ -18,7 +18,7 @@ from monitors.adapter import Adapter, clamped_end, post_command
 from monitors.dates import read_instant
 from monitors.json_body import element, member, read_documents
 from monitors.labelled_alert import labelled_observation, read_annotations, read_labels
-from monitors.reading import kind_of, read_list, read_object, shown, texts_of
+from monitors.reading import kind_of, read_list, read_object, scalar_text, shown, texts_of
 
 DEFAULT_REPEAT_SECONDS: Final = 4 * 3600.0
 TRIAL_LABELS: Final = {"alertname": "TocsinTrial", "severity": "info"}
@@ -32,12 +32,13 @@ def parse(body: bytes, content_type: str, profile: SourceProfile) -> Parsed:
         MalformedDelivery: unreadable (400), or a member cannot be understood (422): then none of them is taken.
     """
     observations: list[Observation] = []
-    lost = 0
+    lost, group = 0, None
     for path, document in read_documents(body, content_type):
         notification = read_object(document, path, what="an object with a list `alerts`")
         observations += read_members(notification, path, profile, group_status=notification.get("status"))
         lost += left_out(notification)
-    return Parsed(observations=tuple(observations), lost=lost)
+        group = group or scalar_text(notification.get("groupKey"))
+    return Parsed(observations=tuple(observations), lost=lost, group=group)
 
 
 def read_members(

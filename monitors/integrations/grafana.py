@@ -18,7 +18,7 @@ from monitors.adapter import Adapter
 from monitors.dedup import composed_key
 from monitors.integrations.alertmanager import left_out, read_members, trial
 from monitors.json_body import member, read_documents
-from monitors.reading import any_text, http_link, name_of, read_object, shown, texts_of, title_line
+from monitors.reading import any_text, http_link, name_of, read_object, scalar_text, shown, texts_of, title_line
 
 _DESCRIBED_BY: Final = ("values", "valueString", "dashboardURL", "panelURL", "silenceURL", "imageURL")
 _GROUP_STATES: Final = {"alerting": "firing", "ok": "resolved"}
@@ -40,7 +40,7 @@ def parse(body: bytes, content_type: str, profile: SourceProfile) -> Parsed:
         MalformedDelivery: unreadable (400), or an alert cannot be understood (422): then none of them is taken.
     """
     observations: list[Observation] = []
-    lost = 0
+    lost, group = 0, None
     for path, document in read_documents(body, content_type):
         notification = read_object(document, path, what="an object with a list `alerts`")
         if "alerts" not in notification and any(name in notification for name in _LEGACY_FIELDS):
@@ -52,7 +52,8 @@ def parse(body: bytes, content_type: str, profile: SourceProfile) -> Parsed:
             status = _GROUP_STATES.get(state) if isinstance(state, str) else None
         observations += read_members(notification, path, profile, group_status=status, described_by=_DESCRIBED_BY)
         lost += left_out(notification)
-    return Parsed(observations=tuple(observations), lost=lost)
+        group = group or scalar_text(notification.get("groupKey"))
+    return Parsed(observations=tuple(observations), lost=lost, group=group)
 
 
 def snippet(address: str, token: str) -> str:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from api.access import Principal
+from api.database import origin
 from api.house import House, clock_of, open_house
 from api.restore import restore
-from api.settings import BadSettings, Settings, load_settings
+from api.settings import BadSettings, Settings
 from engine.attachment import read_file, seal_file
 from engine.backup import (
     MANIFEST,
     BadBackup,
     Manifest,
-    Tell,
     back_up,
     digest_of_manifest,
     nothing_to_tell,
@@ -27,9 +27,11 @@ from engine.installation import InstallationRestored
 from engine.ledger import Unit, Work
 from engine.priority import Level
 from engine.report import Report, open_incident
+from engine.tables import Tell
 from engine.ticket import TicketFileAttached
 from engine.vault import VaultLocked
 from projections.runner import Runner
+from tests.stores import settings_at
 
 PASSWORD = "a long enough password"
 
@@ -44,13 +46,13 @@ class Place:
     def back_up(self, tell: Tell = nothing_to_tell, *, keys: Path | None = None) -> Manifest:
         settings = self.house.settings
         return back_up(
-            settings.log_file, settings.data / "keys.db", self.folder / "backup", keys_folder=keys, version="test", tell=tell, rest=0,
+            origin(settings), self.folder / "backup", keys_folder=keys, version="test", tell=tell, rest=0,
             clock=lambda simulated, last: clock_of(settings, simulated=simulated, last=last),
         )
 
     def new(self, name: str = "new") -> Settings:
         """Settings of another store with the same master key."""
-        return load_settings({}, data=self.folder / name, master_key_file=self.house.settings.master_key)
+        return settings_at(self.folder / name, master_key_file=self.house.settings.master_key)
 
     def restore(self, *, keys: Path | None = None, settings: Settings | None = None, tell: Tell = nothing_to_tell) -> House:
         folder, settings = self.folder / "backup", settings or self.new()
@@ -69,7 +71,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    house = open_house(load_settings({}, data=tmp_path / "data"))
+    house = open_house(settings_at(tmp_path / "data"))
     place = Place(house, tmp_path)
     for number in range(300):
         place.open(f"Printer {number} is on fire")
@@ -212,7 +214,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(place: Place) ->
 
 def test_a_folder_with_the_backup_of_another_store_is_refused(place: Place) -> None:
     whole = place.back_up()
-    other = Place(open_house(load_settings({}, data=place.folder / "other")), place.folder)
+    other = Place(open_house(settings_at(place.folder / "other")), place.folder)
     with pytest.raises(BadBackup, match="another store"):
         other.back_up()
     assert read_manifest(place.folder / "backup") == whole
@@ -254,7 +256,7 @@ def test_a_damaged_manifest_is_refused(place: Place) -> None:
 def test_another_master_key_is_refused_and_a_missing_one_named(place: Place) -> None:
     place.back_up()
     other = place.folder / "other.key"
-    settings = load_settings({}, data=place.folder / "new", master_key_file=other)
+    settings = settings_at(place.folder / "new", master_key_file=other)
     with pytest.raises(VaultLocked, match=str(other)):
         place.restore(settings=settings)
     other.write_text("ab" * 32)
@@ -288,6 +290,7 @@ def test_wherever_a_restore_fails_nothing_is_left_of_it(place: Place) -> None:
     place.back_up()
     stages = told(lambda tell: place.restore(tell=tell, settings=place.new("whole")).close())
     for number in range(1, stages + 1):
+        settings = place.new(f"new-{number}")
         with pytest.raises(Cut):
-            place.restore(tell=cut_at(number))
-        assert not (place.folder / "new").exists()
+            place.restore(tell=cut_at(number), settings=settings)
+        assert not settings.data.exists()

@@ -104,7 +104,7 @@ def test_version_3_with_a_numeric_group_key_is_read(payload: Payload) -> None:
 
 
 def test_no_alerts_are_no_observations(payload: Payload) -> None:
-    assert read(payload("prometheus-alertmanager/empty-alerts.json")) == Parsed(observations=())
+    assert read(payload("prometheus-alertmanager/empty-alerts.json")) == Parsed(observations=(), group='{}:{alertname="x"}')
 
 
 def test_an_empty_label_is_an_absent_one(payload: Payload) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.process.server import COMMAND, PATIENCE, ROOT, Server, environment, run
 from tests.process.test_kill import Load
+from tests.services.postgres import programs, running
 
 CLIENTS = 4
 
@@ -39,16 +40,29 @@ def under_load(server: Server, acknowledged: int) -> Iterator[Load]:
     assert load.failures == []
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Of the server that is backed up."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with running() as database:
+        yield {"TOCSIN_DATABASE": database.database()}
+
+
 @pytest.mark.process
-def test_a_backup_under_load_holds_everything_that_was_acknowledged_before_it_began(tmp_path: Path) -> None:
-    server = Server(tmp_path)
+def test_a_backup_under_load_holds_everything_that_was_acknowledged_before_it_began(tmp_path: Path, settings: dict[str, str]) -> None:
+    """And comes back, from either database, onto files."""
+    server = Server(tmp_path, settings=settings)
     server.start()
     backup = tmp_path / "backup"
     try:
         with under_load(server, 400) as load:
             with load.change:
                 before = [delivery for delivery, _ in load.acknowledged]
-            said = json.loads(run("backup", str(backup), "--json", "--data", str(server.data)))
+            said = json.loads(server.command("backup", str(backup), "--json"))
             with load.change:
                 wanted = len(load.acknowledged) + 50
                 assert load.change.wait_for(lambda: len(load.acknowledged) >= wanted or bool(load.failures), PATIENCE)
@@ -65,7 +79,7 @@ def test_a_backup_under_load_holds_everything_that_was_acknowledged_before_it_be
     assert set(before) - held == set()
     # The same queue as the original showed at that moment.
     then = ("--as-of", said["manifest"]["recorded_at"], "--json")
-    queues = [json.loads(run("queue", *then, "--data", str(data))) for data in (server.data, restored.data)]
+    queues = [json.loads(one.command("queue", *then)) for one in (server, restored)]
     assert queues[0]["items"] == queues[1]["items"]
     assert len(queues[0]["items"]) > 0
     assert "equal a rebuild" in run("rebuild", "--verify", "--data", str(restored.data))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +45,18 @@ def _runs(process: int) -> bool:
 class Postgres:
     """One server. `crash` and `start` do to it what faults do."""
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, archived: bool = False) -> None:
         found = programs()
         assert found is not None, "PostgreSQL is not installed"
         self._programs, self.folder, self._durable = found, folder, durable
+        self._archive = folder / "archive" if archived else None
         self._numbers = itertools.count(1)
         folder.mkdir(parents=True, exist_ok=True)
-        if USER is not None:
-            shutil.chown(folder, USER)
+        for place in (folder, self._archive):
+            if place is not None:
+                place.mkdir(exist_ok=True)
+                if USER is not None:
+                    shutil.chown(place, USER)
         self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "postgres")
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
@@ -68,6 +73,8 @@ class Postgres:
         settings: list[str] = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}", "-c", "max_connections=200"]
         if not self._durable:
             settings += ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        if self._archive is not None:
+            settings += ["-c", "archive_mode=on", "-c", f"archive_command=test ! -f {self._archive}/%f && cp %p {self._archive}/%f"]
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *settings], user=USER, stdout=log, stderr=log, cwd=self.folder
@@ -116,6 +123,35 @@ class Postgres:
         self._server.send_signal(signal.SIGINT)  # a "fast" shutdown
         self._server.wait(PATIENCE)
 
+    def base_backup(self) -> Path:
+        """A copy of the whole cluster, made beside whoever works on it."""
+        target = self.folder / "base"
+        self._run("pg_basebackup", "-h", str(self.folder), "-U", "postgres", "-D", str(target), "-X", "none", "--checkpoint=fast", "--no-sync")
+        return target
+
+    def archive_now(self) -> None:
+        """Returns when everything that was committed is in the archive."""
+        with self.superuser() as connection:
+            row = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
+            assert row is not None
+            while connection.execute("SELECT last_archived_wal >= %s FROM pg_stat_archiver", row).fetchone() != (True,):
+                connection.execute("SELECT pg_sleep(0.02)")
+
+    def recover(self, base: Path, instant: datetime) -> None:
+        """Destroy the cluster, and make it again as it was at an instant."""
+        self.crash()
+        shutil.rmtree(self.folder / "data")
+        base.rename(self.folder / "data")
+        with (self.folder / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(
+                f"restore_command = 'cp {self._archive}/%f %p'\nrecovery_target_time = '{instant.isoformat()}'\nrecovery_target_action = 'promote'\n"
+            )
+        (self.folder / "data" / "recovery.signal").touch()
+        self.start()
+        with self.superuser() as connection:
+            while connection.execute("SELECT pg_is_in_recovery()").fetchone() != (False,):
+                connection.execute("SELECT pg_sleep(0.02)")
+
     def address(self, database: str, *, user: str = "app") -> str:
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
@@ -135,12 +171,12 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = True) -> Iterator[Postgres]:
+def running(*, durable: bool = True, archived: bool = False) -> Iterator[Postgres]:
     """A server for a while."""
     # The path of a Unix socket may have some 100 characters; a test's own folder has more.
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the server may run as another user
-        server = Postgres(Path(folder) / "s", durable=durable)
+        server = Postgres(Path(folder) / "s", durable=durable, archived=archived)
         try:
             yield server
         finally:

@@ -1,0 +1,40 @@
+"""Reads deliveries out of Kafka for a process: `tocsin intake`, and whoever else runs everything in one."""
+
+from collections import Counter
+
+from api.house import House
+from api.measures import DELIVERIES, OBSERVATIONS
+from api.settings import Settings
+from monitors.intake import Receipt
+from monitors.kafka_client import Topics
+from monitors.kafka_intake import KafkaIntake
+
+
+def topics_of(settings: Settings) -> Topics | None:
+    """Where these settings say that deliveries lie; None: there is no Kafka."""
+    if settings.kafka is None:
+        return None
+    return Topics(
+        servers=settings.kafka, deliveries=settings.kafka_deliveries, group=settings.kafka_group, max_body_bytes=settings.max_body_bytes
+    )
+
+
+def start(house: House, *, reread: bool = False) -> KafkaIntake | None:
+    """Begin to read, in a thread; its `stop` ends it, before the house is closed. None: the settings name no Kafka."""
+    topics = topics_of(house.settings)
+    if topics is None:
+        return None
+    reader = KafkaIntake(house.ledger, house.intake, topics, told=count, reread=reread)
+    reader.start()
+    return reader
+
+
+def count(receipt: Receipt | None) -> None:
+    """Count what became of a delivery; None: it was rejected."""
+    if receipt is None:
+        DELIVERIES.labels("rejected").inc()
+        return
+    DELIVERIES.labels("again" if receipt.again else "decided").inc()
+    if not receipt.again:
+        for disposition, number in Counter(event.disposition for event in receipt.monitoring_events).items():
+            OBSERVATIONS.labels(disposition.value).inc(number)
