@@ -60,13 +60,13 @@ class _Server(uvicorn.Server):
         Where several share a port the kernel has given each connection to one of them before that one knows. A listener that
         is closed resets those: so they are taken first.
         """
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         kept = [bound.dup() for bound in sockets or []]  # closing the loop's one must not close the port yet
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)
         for bound in kept:
             await self._take_in(bound)
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         until = time.monotonic() + DRAIN_SECONDS
         while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.02)
@@ -96,14 +96,9 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Args:
         shared: others of its kind may listen there too; the kernel shares connections out.
 
-    A socket unit of systemd may have handed over a listening one; then that is it, whatever the host and port. It stays open
-    while its processes are started anew, so that nobody is refused meanwhile.
-
     Raises:
         BadSettings: the port is taken or not ours to take.
     """
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        return socket.socket(fileno=HANDED_OVER)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,6 +111,13 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise BadSettings(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from error
     bound.set_inheritable(True)
     return bound
+
+
+def handed_over() -> list[socket.socket]:
+    """Listening sockets of a systemd socket unit. They stay open while their processes are started anew: nobody is refused meanwhile."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return [socket.socket(fileno=HANDED_OVER + number) for number in range(int(os.environ.get("LISTEN_FDS", "0")))]
 
 
 def configure_logs() -> None:
@@ -132,7 +134,7 @@ def configure_logs() -> None:
 
 
 def run_server(application: FastAPI, bound: socket.socket, where: str) -> None:
-    """Serve until told to stop; `where` it is said on standard output once it accepts requests."""
+    """Serve until told to stop, also on what systemd hands over; `where` it is said on standard output once it accepts requests."""
     # What is here now stays; collecting it again and again, and every 700 objects, costs a tenth of a storm.
     gc.collect()
     gc.freeze()
@@ -141,7 +143,7 @@ def run_server(application: FastAPI, bound: socket.socket, where: str) -> None:
         application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=5, lifespan="on",
     )
-    _Server(config, f"ready {where}", application.state.streams).run(sockets=[bound])
+    _Server(config, f"ready {where}", application.state.streams).run(sockets=[bound, *handed_over()])
 
 
 def url(host: str, port: int) -> str:
@@ -184,7 +186,8 @@ def register(app: typer.Typer) -> None:
     def api(host: HostOption = "127.0.0.1", port: PortOption = 8800, data: DataOption = None) -> None:
         """Serve HTTP alone: console, portal, interface and hooks. Timers, notices and the relay are a worker's.
 
-        Several may run on one store, on one machine also on one port: the kernel shares connections out.
+        Several may run on one store, on one machine also on one port: the kernel shares connections out. It listens on a socket
+        that systemd hands over besides (docs/deploy.md).
         """
         settings = load_settings(data=data)
         bound = listen(host, port, shared=True)

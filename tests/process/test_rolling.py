@@ -1,7 +1,13 @@
 """Two `tocsin api` on one port are restarted one after the other under load: nobody is answered with an error, and nothing is lost."""
 
 import http.client
+import json
 import os
+import select
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +18,11 @@ from uuid import uuid4
 import pytest
 
 from engine.delivery import DeliveryReceived
-from tests.process.server import PATIENCE, Server, answer, body, free_port, send
+from tests.process.server import COMMAND, PATIENCE, ROOT, Server, answer, body, environment, free_port, send
 from tests.services.postgres import programs, running
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.skipif(programs() is None and not os.environ.get("CI"), reason="PostgreSQL is not installed"),
-]
+pytestmark = pytest.mark.process
+ON_POSTGRESQL: Final = pytest.mark.skipif(programs() is None and not os.environ.get("CI"), reason="PostgreSQL is not installed")
 ROUNDS: Final = 20 if os.environ.get("TOCSIN_SOAK") == "1" else 3
 CLIENTS: Final = 8
 
@@ -79,6 +83,7 @@ def servers(tmp_path: Path) -> Iterator[list[Server]]:
             server.close()
 
 
+@ON_POSTGRESQL
 def test_restarts_in_turn_fail_no_request_and_lose_none(servers: list[Server]) -> None:
     token = servers[0].token("alertmanager")
     senders = [Sender(servers[0].port, token, number, keeps=number % 2 == 0) for number in range(CLIENTS)]
@@ -104,3 +109,75 @@ def test_restarts_in_turn_fail_no_request_and_lose_none(servers: list[Server]) -
     assert not any(sender.is_alive() for sender in senders)
     assert kept == len(stored)
     assert len(stored) > 100
+
+
+def test_who_has_got_through_before_the_end_is_answered_and_told_to_go(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    waiting = [server.connect() for _ in range(5)]
+    for connection in waiting:
+        connection.connect()
+    server.tell(signal.SIGTERM)
+    while accepts(server.port):
+        pass
+    for connection in waiting:
+        connection.request("GET", "/healthz")
+    for connection in waiting:
+        said = connection.getresponse()
+        assert (said.status, said.headers["Connection"]) == (200, "close")
+        connection.close()
+    server.ended()
+    server.close()
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+# What systemd does for a service with a socket unit: the socket is descriptor 3, and two variables say so.
+HANDING: Final = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_on_a_socket_that_is_handed_over_nobody_is_refused_while_there_is_no_process(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared, (tmp_path / "api.err").open("a") as said:
+        shared.listen(128)
+        data = str(tmp_path / "data")
+
+        def begin() -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", HANDING, str(shared.fileno()), *COMMAND, "api", "--port", str(free_port()), "--data", data],
+                cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=said, text=True, pass_fds=[shared.fileno()], start_new_session=True,
+            )
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], PATIENCE)[0]
+            assert process.stdout.readline().startswith("ready")
+            return process
+
+        def asked() -> http.client.HTTPConnection:
+            connection = http.client.HTTPConnection(*shared.getsockname(), timeout=PATIENCE)
+            connection.request("GET", "/healthz")
+            return connection
+
+        process = begin()
+        try:
+            assert json.loads(asked().getresponse().read())["status"] == "ok"
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+            meanwhile = asked()
+        finally:
+            process.kill()
+        process = begin()
+        try:
+            assert meanwhile.getresponse().status == 200
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
