@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api.command.opening import DataOption, opened
-from api.command.serving import listen
+from api.command.serving import listen, say_ready
 from api.house import House
 from api.kafka_reader import start
 from api.measures import READY, exposition
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
             reader = start(house, reread=reread)
             assert reader is not None, "TOCSIN_KAFKA is set"
             with _answering(bound, house, reader):
-                print(f"ready http://{host}:{port}", flush=True)  # noqa: T201  # the contract: one line on standard output
+                say_ready(f"ready http://{host}:{port}")
                 stopping.wait()
                 reader.stop()
 

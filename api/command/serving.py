@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._ready, flush=True)  # noqa: T201  # the contract: one line on standard output
+            say_ready(self._ready)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, take in what the kernel has accepted meanwhile, and let each connection end with an answer.
@@ -111,6 +111,14 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise BadSettings(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from error
     bound.set_inheritable(True)
     return bound
+
+
+def say_ready(line: str) -> None:
+    """Say that the process does its work now: one line on standard output, and to systemd (`Type=notify`)."""
+    print(line, flush=True)  # noqa: T201  # the contract
+    if told := os.environ.get("NOTIFY_SOCKET", ""):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+            there.sendto(b"READY=1", "\0" + told[1:] if told.startswith("@") else told)
 
 
 def handed_over() -> list[socket.socket]:

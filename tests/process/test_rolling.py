@@ -163,7 +163,7 @@ def test_on_a_socket_that_is_handed_over_nobody_is_refused_while_there_is_no_pro
             return process
 
         def asked() -> http.client.HTTPConnection:
-            connection = http.client.HTTPConnection(*shared.getsockname(), timeout=PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", shared.getsockname()[1], timeout=PATIENCE)
             connection.request("GET", "/healthz")
             return connection
 
@@ -181,3 +181,13 @@ def test_on_a_socket_that_is_handed_over_nobody_is_refused_while_there_is_no_pro
         finally:
             process.kill()
             process.wait(PATIENCE)
+
+
+def test_systemd_is_told_when_it_answers(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.settimeout(PATIENCE)
+        told.bind(str(tmp_path / "notify"))
+        server = Server(tmp_path, settings={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        server.start()
+        assert told.recv(64) == b"READY=1"
+        server.close()
