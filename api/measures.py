@@ -25,6 +25,7 @@ from engine.errors import StoreUnavailable
 from monitors import kafka_measures
 from projections.dead_letters import CODEC, parked
 from projections.outbox import counts, waiting_since
+from projections.queue_page import glance
 from projections.runner import Runner
 
 METRICS: Final = CollectorRegistry()
@@ -49,6 +50,9 @@ REPORTS: Final = Counter(
 )
 for _measure in (kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS):
     METRICS.register(_measure)
+OPEN: Final = Gauge(
+    "tocsin_projections_open_tickets", "Tickets in the queue, as the views of this node have it", ["priority"], registry=METRICS
+)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 READY: Final = Gauge("tocsin_ready", "1 where /readyz says that the process can do its work", registry=METRICS)
 LEADS: Final = Gauge("tocsin_worker_leads", "1 where this process leads: fires timers and sends notices", registry=METRICS)
@@ -77,7 +81,9 @@ def _ask(house: House, runner: Runner | None) -> None:
     if runner is None:
         return
     with runner.views.reader() as reader:
-        found, since = counts(reader), waiting_since(reader)
+        found, since, queue = counts(reader), waiting_since(reader), glance(reader)
+    for priority, number in queue.by_priority.items():
+        OPEN.labels(priority).set(number)
     NOTICES_AGE.set(max(0.0, (house.clock.now() - since).total_seconds()) if since is not None else 0)
     NOTICES_WAITING.set(found["waiting"])
     NOTICES_DEAD.set(found["dead"])
