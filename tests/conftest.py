@@ -4,11 +4,14 @@ import asyncio
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from argon2 import PasswordHasher
 
+from api import access
 from api.settings import Settings, load_settings
 from engine.aggregate import Aggregate
 from engine.alert import Alert, AlertEpisodeOpened
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from tests.notices.post import PostOffice, Receiver
 
 A = TypeVar("A", bound=Aggregate)
+
+# A password's digest is made slow on purpose; two of them for each store that a test makes were a quarter of all the time.
+access.PasswordHasher = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)  # type: ignore[attr-defined,assignment]  # stands in for the class
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 PAYLOADS = Path(__file__).parent / "payloads"
