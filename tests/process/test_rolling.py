@@ -16,7 +16,12 @@ from typing import Final
 from uuid import uuid4
 
 import pytest
+import uvicorn
+import uvloop
+from starlette.types import Receive, Scope, Send
 
+from api.command.serving import _Server, listen
+from api.watch import Streams
 from engine.delivery import DeliveryReceived
 from tests.process.server import COMMAND, PATIENCE, ROOT, Server, answer, body, environment, free_port, send
 from tests.services.postgres import programs, running
@@ -128,6 +133,30 @@ def test_who_has_got_through_before_the_end_is_answered_and_told_to_go(tmp_path:
         connection.close()
     server.ended()
     server.close()
+
+
+def test_who_the_kernel_has_let_in_at_the_last_moment_is_answered_too() -> None:
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def serve(bound: socket.socket) -> list[http.client.HTTPConnection]:
+        config = uvicorn.Config(answered, http="httptools", lifespan="off")
+        config.load()
+        server = _Server(config, "ready", Streams())
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([bound])
+        waiting = [http.client.HTTPConnection("127.0.0.1", bound.getsockname()[1], timeout=PATIENCE) for _ in range(20)]
+        for connection in waiting:
+            connection.request("GET", "/")
+        # The loop has not run since, so it has not seen one of them.
+        await server.shutdown([bound])
+        return waiting
+
+    bound = listen("127.0.0.1", free_port(), shared=True)
+    for connection in uvloop.run(serve(bound)):
+        assert connection.getresponse().status == 204
+        connection.close()
 
 
 def accepts(port: int) -> bool:
