@@ -75,7 +75,7 @@ def attach_file(work: Work, ticket: Ticket, file: SealedFile, *, visibility: Vis
         visibility=visibility, by=by,
     )
     kept = KeptBody(file.digest, file.length, file.key, file.sealed, micros(work.now))
-    work.after.append(lambda store: store.keep_body(kept))
+    work.keep_body(kept)
     return fact
 
 

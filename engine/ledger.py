@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +25,7 @@ from engine.codec import Codec
 from engine.errors import StoreUnavailable, TocsinError
 from engine.event import Event, Fact
 from engine.identity import NewIds
-from engine.store import DueTimer, Row, Store
+from engine.store import DueTimer, KeptBody, Row, Store
 from engine.timer import Timer, TimerCancelled, TimerFired, TimerSet
 from engine.turns import Turns
 from engine.vault import Vault
@@ -34,6 +34,8 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Aggregate)
 
 MOST_IN_A_BATCH: Final = 256
+# Decided after one question for what all of them are going to read.
+MOST_IN_A_GULP: Final = 64
 # Deliveries may be large: a batch is closed after this long, so that the others' turn comes.
 LONGEST_BATCH_SECONDS: Final = 0.25
 # A commit that took so long to fail will take so long again: whoever waits is told at once instead of one after the other.
@@ -66,6 +68,7 @@ class Work:
         self.after: list[Callable[[Store], None]] = []
         self.timers: dict[bytes, DueTimer | None] = {}
         self.cursors: dict[str, int] = {}
+        self.bodies: dict[bytes, KeptBody] = {}
         self._stamped = 0
 
     def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
@@ -76,9 +79,13 @@ class Work:
             return mine
         return self.adopt(self._ledger.cached(aggregate_class, stream_id))
 
-    def prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
-        """Read many streams with one question; loading each of them then finds it in memory."""
-        self._ledger.prefetch(aggregate_class, stream_ids)
+    def has_body(self, digest: bytes) -> bool:
+        """Whether this body is kept, as of now."""
+        return digest in self.bodies or self._ledger.has_body(digest)
+
+    def keep_body(self, body: KeptBody) -> None:
+        """Keep the bytes of something that this unit records."""
+        self.bodies[body.digest] = body
 
     def fresh(self, aggregate_class: type[A], stream_id: UUID) -> A:
         """A stream that is known to be new (its id is random): nothing is looked up."""
@@ -157,6 +164,22 @@ class _Caused:
         self._journal.cause, self._cause = self._cause, self._journal.cause
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a unit is going to read. Many units' is asked for in one question; what is not expected is read when it is needed.
+
+    Attributes:
+        streams: by class.
+        bodies: digests.
+    """
+
+    streams: Mapping[type[Aggregate], Collection[UUID]] = field(default_factory=dict)
+    bodies: Collection[bytes] = ()
+
+
+NOTHING: Final = Expected()
+
+
 @dataclass(slots=True)
 class Unit(Generic[T]):
     """One thing to decide: a pure function of what it reads, run once by the committer.
@@ -170,6 +193,7 @@ class Unit(Generic[T]):
     decide: Callable[[Work], T]
     actor: str
     correlation_id: UUID | None = None
+    expected: Expected = NOTHING
 
 
 @dataclass(slots=True)
@@ -189,6 +213,8 @@ class _Batch:
     touched: set[UUID] = field(default_factory=set)
     timers: dict[bytes, DueTimer | None] = field(default_factory=dict)  # None: no longer due
     numbers: dict[str, int] = field(default_factory=dict)
+    bodies: dict[bytes, KeptBody] = field(default_factory=dict)
+    known_bodies: dict[bytes, bool] = field(default_factory=dict)  # those that were asked for, or kept
     cursors: dict[str, int | None] = field(default_factory=dict)  # as read, or as moved
     moved: dict[str, int] = field(default_factory=dict)
     milliseconds: int = 0
@@ -342,7 +368,13 @@ class Ledger:
             self.store.keep_snapshot(stream_id.bytes, aggregate.version, snapshot(aggregate))
         return aggregate
 
-    def prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
+    def has_body(self, digest: bytes) -> bool:
+        known = self._batch.known_bodies
+        if digest not in known:
+            known[digest] = digest in self.store.known_bodies((digest,))
+        return known[digest]
+
+    def _prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
         missing = [stream_id for stream_id in stream_ids if stream_id not in self._cache]
         if any(stream_id in self._batch.touched for stream_id in missing):
             self._insert()
@@ -353,7 +385,12 @@ class Ledger:
             if len(rows) == MOST_PREFETCHED:
                 return  # long streams among them: each is read on its own, from its snapshot
             for row in rows:
-                found[UUID(bytes=row.stream)].apply(self.fact(row))
+                stream_id = UUID(bytes=row.stream)
+                if stream_id in found:
+                    try:
+                        found[stream_id].apply(self.fact(row))
+                    except Exception:  # whoever loads it is told; the others of this batch are not concerned
+                        del found[stream_id]
             self._cache.update(found)
 
     def exists(self, stream_id: UUID) -> bool:
@@ -398,10 +435,11 @@ class Ledger:
         try:
             self._begin()
             deadline = time.monotonic() + LONGEST_BATCH_SECONDS
-            while len(taken) < MOST_IN_A_BATCH and (waiting := self._turns.take()) is not None:
-                taken.append(waiting)
-                outcomes.append(self._decide(waiting))
-                if time.monotonic() > deadline:
+            while gulp := self._gulp():
+                taken += gulp
+                self._expect(gulp)
+                outcomes.extend(self._decide(waiting) for waiting in gulp)
+                if len(taken) >= MOST_IN_A_BATCH or time.monotonic() > deadline:
                     break
             for kind, last in self._batch.numbers.items():
                 self.store.set_count(kind, last)
@@ -426,6 +464,30 @@ class Ledger:
             self._trim()
             self._tell(self.last_position)
         _answer(outcomes)
+
+    def _gulp(self) -> list[_Waiting]:
+        """The next units whose turn it is."""
+        gulp: list[_Waiting] = []
+        expected = 0
+        while len(gulp) < MOST_IN_A_GULP and expected < MOST_IN_A_QUESTION and (waiting := self._turns.take()) is not None:
+            gulp.append(waiting)
+            expected += sum(len(streams) for streams in waiting.unit.expected.streams.values())
+        return gulp
+
+    def _expect(self, gulp: Sequence[_Waiting]) -> None:
+        """Read what they are going to ask for: one question for many."""
+        streams: dict[type[Aggregate], set[UUID]] = {}
+        bodies: set[bytes] = set()
+        for waiting in gulp:
+            for aggregate_class, stream_ids in waiting.unit.expected.streams.items():
+                streams.setdefault(aggregate_class, set()).update(stream_ids)
+            bodies.update(waiting.unit.expected.bodies)
+        for aggregate_class, wanted in streams.items():
+            self._prefetch(aggregate_class, wanted)
+        bodies -= self._batch.known_bodies.keys()
+        if bodies:
+            kept = self.store.known_bodies(tuple(bodies))
+            self._batch.known_bodies.update((digest, digest in kept) for digest in bodies)
 
     def _remember(self) -> None:
         """Keep the facts of the last commits as they are, so that the views need not decode what was just encoded."""
@@ -502,8 +564,12 @@ class Ledger:
         batch.facts += work.journal.facts
         for fact in work.journal.facts:
             batch.touched.add(fact.stream_id)
+            if fact.stream_id not in work.used:
+                self._cache.pop(fact.stream_id, None)
             self._index(fact)
         batch.timers.update(work.timers)
+        batch.bodies.update(work.bodies)
+        batch.known_bodies.update(dict.fromkeys(work.bodies, True))
         batch.cursors.update(work.cursors)
         batch.moved.update(work.cursors)
         for write in work.after:
@@ -512,6 +578,8 @@ class Ledger:
             if aggregate.KIND in CACHED_KINDS:
                 aggregate.journal = _CLOSED  # its own would keep every fact of this unit alive
                 self._cache[stream_id] = aggregate
+            else:
+                self._cache.pop(stream_id, None)  # it was expected, and is read once
 
     def _index(self, fact: Fact) -> None:
         """Keep the index of due times in step with the log, in the same commit."""
@@ -528,6 +596,9 @@ class Ledger:
         if batch.rows:
             self.store.insert(batch.rows)
             batch.rows = []
+        if batch.bodies:
+            self.store.keep_bodies(tuple(batch.bodies.values()))
+            batch.bodies = {}
         if batch.timers:
             self.store.set_timers([timer for timer in batch.timers.values() if timer is not None])
             self.store.clear_timers([timer for timer, due in batch.timers.items() if due is None])

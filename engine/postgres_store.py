@@ -271,12 +271,18 @@ class PostgresStore:
         )
         self._execute(sql, (stream, version, state))
 
-    def has_body(self, digest: bytes) -> bool:
-        return self._one("SELECT 1 FROM ledger.bodies WHERE digest = %s", (digest,)) is not None
+    def known_bodies(self, digests: Sequence[bytes]) -> set[bytes]:
+        sql = "SELECT digest FROM ledger.bodies WHERE digest = ANY(%s)"
+        return self._inside(lambda connection: {digest for (digest,) in _ask(connection, sql, (list(digests),)).fetchall()})
 
-    def keep_body(self, body: KeptBody) -> None:
+    def keep_bodies(self, bodies: Sequence[KeptBody]) -> None:
         sql = "INSERT INTO ledger.bodies (digest, length, key, sealed, recorded_at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-        self._execute(sql, body)
+
+        def put(connection: Connection) -> None:
+            with connection.cursor() as cursor:
+                cursor.executemany(sql, bodies)
+
+        self._inside(put)
 
     def rejected_bytes(self, source: str, day: str) -> int:
         row = self._one("SELECT bytes FROM ledger.rejected_bytes WHERE source = %s AND day = %s", (source, day))

@@ -332,12 +332,13 @@ class SqliteStore:
         sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version LIMIT ?"
         return self._inside(lambda: [Row(*row) for row in self._writer.execute(sql, [*streams, limit])])
 
-    def has_body(self, digest: bytes) -> bool:
-        return self._one("SELECT 1 FROM bodies WHERE digest = ?", (digest,)) is not None
+    def known_bodies(self, digests: Sequence[bytes]) -> set[bytes]:
+        sql = f"SELECT digest FROM bodies WHERE digest IN ({', '.join('?' * len(digests))})"
+        return self._inside(lambda: {digest for (digest,) in self._writer.execute(sql, digests)})
 
-    def keep_body(self, body: KeptBody) -> None:
+    def keep_bodies(self, bodies: Sequence[KeptBody]) -> None:
         sql = "INSERT OR IGNORE INTO bodies (digest, length, key, sealed, recorded_at) VALUES (?, ?, ?, ?, ?)"
-        self._execute(sql, body)
+        self._inside(lambda: self._writer.executemany(sql, bodies))
 
     def rejected_bytes(self, source: str, day: str) -> int:
         sql = "SELECT bytes FROM rejected_bytes WHERE source = ? AND day = ?"

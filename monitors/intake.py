@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from engine.aggregate import Aggregate
 from engine.alert import Alert
 from engine.clock import micros
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, MonitoringEvent
 from engine.errors import InvalidInput, MalformedDelivery, NotFound, TocsinError
 from engine.identity import alert_id, delivery_id, source_id
 from engine.judgement import ENDS_AT, LEASE, STALE, Judgement, LeasePolicy, holder_of
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Expected, Ledger, Unit, Work
 from engine.observation import Parsed, SourceProfile
 from engine.source import Source
 from engine.store import DueTimer, KeptBody
@@ -196,6 +197,8 @@ class Intake:
         lease = lease_policy(profile, adapter)
         holder = profile.name if adapter.name == profile.adapter else f"{profile.name}{BY}{adapter.name}"
 
+        digest = self._ledger.vault.digest(body)
+
         def decide(work: Work) -> Receipt:
             delivery = given or work.new_id()
             if given:
@@ -207,16 +210,13 @@ class Intake:
                 raise ProfileChanged
             arrived = DeliveryReceived(
                 source=profile.name, adapter=adapter.name, received_at=work.now, length=len(body), identity=identity,
-                body=_keep(work, body), content_type=content_type, lost=parsed.lost,
+                body=_keep(work, digest, body), content_type=content_type, lost=parsed.lost,
             )
             work.journal.correlation_id = delivery
             # The delivery comes first in the log, since it causes the rest; what was decided is filled in before it is stored.
             fact = work.journal.add(delivery, 1, arrived)
             work.journal.cause = fact.reference
             said = adapter.received(parsed, profile, work.now) if adapter.lease_end_resolves else parsed
-            if len(said.observations) > 1:
-                keys = {observation.dedup_key for observation in said.observations}
-                work.prefetch(Alert, [alert_id(profile.space, key) for key in keys if key is not None])
             monitoring_events = tuple(judgement.judge(observation) for observation in said.observations)
             fact.event = DeliveryReceived(
                 source=arrived.source, adapter=arrived.adapter, received_at=arrived.received_at, length=arrived.length,
@@ -225,7 +225,11 @@ class Intake:
             )
             return Receipt(delivery, monitoring_events, work.stamp())
 
-        return Unit(decide, actor=f"source:{profile.name}")
+        keys = {observation.dedup_key for observation in parsed.observations}
+        streams: dict[type[Aggregate], list[UUID]] = {Alert: [alert_id(profile.space, key) for key in keys if key is not None]}
+        if given:
+            streams[Delivery] = [given]
+        return Unit(decide, actor=f"source:{profile.name}", expected=Expected(streams, (digest,)))
 
     async def reject(
         self,
@@ -266,7 +270,7 @@ class Intake:
             day = work.now.date().isoformat()
             kept = None
             if body and work.store.rejected_bytes(source, day) + len(body) <= REJECTED_BYTES_A_DAY:
-                kept = _keep(work, body)
+                kept = _keep(work, work.vault.digest(body), body)
                 work.after.append(lambda store: store.add_rejected_bytes(source, day, len(body)))
             event = DeliveryRejected(
                 source=source, adapter=adapter, received_at=work.now, length=len(body) if length is None else length,
@@ -308,11 +312,10 @@ def _context(digest: bytes) -> bytes:
     return b"body:" + digest
 
 
-def _keep(work: Work, body: bytes) -> str:
+def _keep(work: Work, digest: bytes, body: bytes) -> str:
     """Keep the exact bytes, each distinct content once, sealed under a key of its own; the keyed digest that names them."""
-    digest = work.vault.digest(body)
-    if not work.store.has_body(digest):
+    if not work.has_body(digest):
         key, sealed = work.vault.seal_apart(_context(digest), zlib.compress(body, 1))
         kept = KeptBody(digest, len(body), key, sealed, micros(work.now))
-        work.after.append(lambda store: store.keep_body(kept))
+        work.keep_body(kept)
     return digest.hex()

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from engine.delivery import Delivery
 from engine.errors import InvalidInput, Overloaded, StoreUnavailable
 from engine.event import Fact
 from engine.identity import delivery_id
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Expected, Ledger, Unit, Work
 from engine.person import Person
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SqliteStore
@@ -521,3 +521,50 @@ def test_positions_are_found_by_time_and_streams_by_version(ledger: Ledger, cloc
     assert [row.position for row in store.log(0, 9, types=["correlation.incident_opened.v1"])] == [1]
     assert store.at(3) == store.log(2, 1)[0]
     assert store.at(99) is None
+
+
+def test_what_is_expected_is_asked_for_in_one_question_and_changes_no_answer(watched: tuple[Ledger, WatchedStore]) -> None:
+    ledger, store = watched
+    streams = [uuid4() for _ in range(20)]
+    for stream_id in streams[:10]:
+        run(ledger, opens(stream_id))
+    ledger._cache.clear()
+    asked: list[int] = []
+    answer = store.pending_streams
+
+    def counted(wanted: Sequence[bytes], limit: int) -> list[Row]:
+        asked.append(len(wanted))
+        return answer(wanted, limit)
+
+    store.pending_streams = counted  # type: ignore[method-assign,assignment]  # only looked at
+    with one_batch(ledger):
+        futures = [
+            ledger.submit(Unit(lambda work, stream_id=stream_id: work.load(Correlation, stream_id).version, actor="tocsin", expected=Expected({Correlation: [stream_id]})))  # type: ignore[misc]  # mypy can't see through the default
+            for stream_id in streams
+        ]
+    assert [future.result(PATIENCE) for future in futures] == [1] * 10 + [0] * 10
+    assert asked == [20]
+
+
+def test_a_stream_that_cannot_be_read_concerns_only_who_asks_for_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = uuid4(), uuid4()
+    run(ledger, opens(good))
+    run(ledger, opens(bad))
+    ledger._cache.clear()
+    ledger._fresh.clear()
+    decode = ledger.codec.decode
+
+    def broken(type_name: str, state: bytes, stream_id: UUID, version: int) -> Any:
+        if stream_id == bad:
+            raise ValueError("no such shape")
+        return decode(type_name, state, stream_id, version)
+
+    monkeypatch.setattr(ledger.codec, "decode", broken)
+    with one_batch(ledger):
+        futures = {
+            stream_id: ledger.submit(Unit(lambda work, stream_id=stream_id: work.load(Correlation, stream_id).version, actor="tocsin", expected=Expected({Correlation: [stream_id]})))  # type: ignore[misc]  # mypy can't see through the default
+            for stream_id in (bad, good)
+        }
+    assert futures[good].result(PATIENCE) == 1
+    with pytest.raises(ValueError, match="no such shape"):
+        futures[bad].result(PATIENCE)
