@@ -1,11 +1,20 @@
 """Prometheus metrics: `tocsin_<room>_<thing>_<unit>`, labels from closed sets only, never a ticket's number."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +24,8 @@ from engine.clock import micros
 from engine.errors import StoreUnavailable
 from monitors import kafka_measures
 from projections.dead_letters import CODEC, parked
-from projections.outbox import counts
+from projections.outbox import counts, waiting_since
+from projections.queue_page import glance
 from projections.runner import Runner
 
 METRICS: Final = CollectorRegistry()
@@ -34,18 +44,33 @@ NOTICES: Final = Counter(
 )
 NOTICES_WAITING: Final = Gauge("tocsin_notices_waiting", "Notices that wait to be sent", registry=METRICS)
 NOTICES_DEAD: Final = Gauge("tocsin_notices_dead", "Notices that could not be sent and are not tried again", registry=METRICS)
+NOTICES_AGE: Final = Gauge("tocsin_notices_oldest_seconds", "Age of the oldest notice that waits to be sent", registry=METRICS)
 REPORTS: Final = Counter(
     "tocsin_portal_reports_total", "Reports of the portal by what became of them", ["outcome"], registry=METRICS
 )
 for _measure in (kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS):
     METRICS.register(_measure)
+OPEN: Final = Gauge(
+    "tocsin_projections_open_tickets", "Tickets in the queue, as the views of this node have it", ["priority"], registry=METRICS
+)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
+READY: Final = Gauge("tocsin_ready", "1 where /readyz says that the process can do its work", registry=METRICS)
+LEADS: Final = Gauge("tocsin_worker_leads", "1 where this process leads: fires timers and sends notices", registry=METRICS)
+DRIFT: Final = Gauge("tocsin_clock_drift_seconds", "The wall clock minus the process's own, which follows it slowly", registry=METRICS)
+FREE: Final = Gauge("tocsin_data_free_bytes", "Free space where the data folder lies", registry=METRICS)
+SIZE: Final = Gauge("tocsin_data_size_bytes", "Size of the file system where the data folder lies", registry=METRICS)
+ProcessCollector(registry=METRICS)
 
 
 def exposition(house: House | None = None, runner: Runner | None = None) -> tuple[bytes, str]:
     """(the metrics as text, their content type); what is not asked anew keeps its last value."""
     if house is not None:
         WAITING.set(house.ledger.waiting)
+        DRIFT.set(house.clock.drift_seconds())
+        with contextlib.suppress(OSError):
+            disk = shutil.disk_usage(house.settings.data)
+            FREE.set(disk.free)
+            SIZE.set(disk.total)
         with contextlib.suppress(StoreUnavailable):
             _ask(house, runner)
     return generate_latest(METRICS) + _of_views(house, runner), CONTENT_TYPE_LATEST
@@ -56,7 +81,10 @@ def _ask(house: House, runner: Runner | None) -> None:
     if runner is None:
         return
     with runner.views.reader() as reader:
-        found = counts(reader)
+        found, since, queue = counts(reader), waiting_since(reader), glance(reader)
+    for priority, number in queue.by_priority.items():
+        OPEN.labels(priority).set(number)
+    NOTICES_AGE.set(max(0.0, (house.clock.now() - since).total_seconds()) if since is not None else 0)
     NOTICES_WAITING.set(found["waiting"])
     NOTICES_DEAD.set(found["dead"])
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.door import house_of
 from api.house import House
-from api.measures import exposition
+from api.measures import LEADS, READY, exposition
 from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
@@ -50,7 +50,12 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", summary="Prometheus metrics")
 async def metrics(request: Request) -> Response:
     """Figures of this process; what would have to be asked of a database that does not answer keeps its last value."""
-    content, media_type = await _soon(_asking.submit(exposition, house_of(request), getattr(request.app.state, "runner", None))) or exposition()
+    house, state = house_of(request), request.app.state
+    found = await _soon(_asking.submit(_figures, house, getattr(state, "runner", None), getattr(state, "leadership", None)))
+    if found is None:
+        READY.set(0)
+        found = exposition()
+    content, media_type = found
     return Response(content, media_type=media_type)
 
 
@@ -60,6 +65,12 @@ async def _soon(asked: "Future[Any]") -> Any:
             return await asyncio.wrap_future(asked)
     except TimeoutError:
         return None
+
+
+def _figures(house: House, runner: Runner | None, leadership: Leadership | None) -> tuple[bytes, str]:
+    LEADS.set(leadership is not None and leadership.leads)
+    READY.set(_state(house, runner, leadership)["status"] == "ok")
+    return exposition(house, runner)
 
 
 def _state(house: House, runner: Runner | None, leadership: Leadership | None) -> dict[str, Any]:

@@ -195,6 +195,12 @@ def due(reader: Reader, now: datetime, each: int, *, without: Collection[UUID] =
     return found
 
 
+def waiting_since(reader: Reader) -> datetime | None:
+    """When the oldest notice that waits was asked for; None: none waits."""
+    rows = reader.rows("SELECT requested_at FROM outbox WHERE status = 'waiting' ORDER BY requested LIMIT 1")
+    return from_micros(rows[0][0]) if rows else None
+
+
 def counts(reader: Reader) -> dict[str, int]:
     """How many wait, and how many are dead letters."""
     return {

@@ -15,7 +15,7 @@ there() {
 }
 if [ "$1" = has ]; then there "$2"; exit; fi
 missing=""
-for name in chromium strace postgresql pgbouncer default-jre-headless maven; do there $name || missing="$missing $name"; done
+for name in chromium strace postgresql pgbouncer default-jre-headless maven prometheus; do there $name || missing="$missing $name"; done
 [ -z "$missing" ] && exit 0
 if [ "$1" = after ]; then
   echo "NOT ALL OF THE TESTS RAN: those that need$missing did not; sudo apt-get install$missing" >&2

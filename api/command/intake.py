@@ -13,17 +13,16 @@ import msgspec
 import structlog
 import typer
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.command.opening import DataOption, opened
-from api.command.serving import listen
+from api.command.serving import listen, say_ready
 from api.house import House
 from api.kafka_reader import start
-from api.measures import METRICS
+from api.measures import READY, exposition
 from api.settings import BadSettings, load_settings
 from engine.errors import StoreUnavailable
 from monitors.kafka_intake import SWITCH_SECONDS, KafkaIntake
@@ -61,7 +60,7 @@ def register(app: typer.Typer) -> None:
             reader = start(house, reread=reread)
             assert reader is not None, "TOCSIN_KAFKA is set"
             with _answering(bound, house, reader):
-                print(f"ready http://{host}:{port}", flush=True)  # noqa: T201  # the contract: one line on standard output
+                say_ready(f"ready http://{host}:{port}")
                 stopping.wait()
                 reader.stop()
 
@@ -73,18 +72,23 @@ def _answering(bound: socket.socket, house: House, reader: KafkaIntake) -> Itera
     def healthz(_: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type=JSON)
 
-    def readyz(_: Request) -> Response:
+    def checked() -> tuple[bool, dict[str, str]]:
         checks = {"store": house.ledger.failure or "ok"}
         try:
             checks["clock"] = house.clock_trouble() or "ok"
         except StoreUnavailable as error:
             checks["store"] = str(error)
         checks.update(reader.troubles)
-        ready = all(text == "ok" for text in checks.values())
+        return all(text == "ok" for text in checks.values()), checks
+
+    def readyz(_: Request) -> Response:
+        ready, checks = checked()
         return Response(msgspec.json.encode({"status": "ok" if ready else "not ready", "checks": checks}), 200 if ready else 503, media_type=JSON)
 
     def metrics(_: Request) -> Response:
-        return Response(generate_latest(METRICS), media_type=CONTENT_TYPE_LATEST)
+        READY.set(checked()[0])
+        content, media_type = exposition(house)
+        return Response(content, media_type=media_type)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     config = uvicorn.Config(Starlette(routes=routes), log_level="warning", access_log=False, server_header=False, lifespan="off")

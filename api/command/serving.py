@@ -1,8 +1,12 @@
 """`tocsin serve`, and the same split for production: `tocsin api`, `tocsin worker`. And `tocsin migrate`, which makes the store."""
 
+import asyncio
+import contextlib
 import gc
+import os
 import socket
 import sys
+import time
 from types import FrameType
 from typing import Annotated, Final
 
@@ -27,11 +31,15 @@ from projections.runner import Runner
 LOOKED_THROUGH: Final = 10_000
 HostOption = Annotated[str, typer.Option(help="Address to listen on")]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")]
+# How long a connection without a request is waited for at the end; within it, what was sent already is answered.
+DRAIN_SECONDS: Final = 1.0
+# The first descriptor that a socket unit of systemd hands over (sd_listen_fds).
+HANDED_OVER: Final = 3
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class _Server(uvicorn.Server):
-    """Says when it accepts requests, and ends the live streams when it is told to stop."""
+    """Says when it accepts requests; told to stop, it ends the live streams and answers whoever has got through to it."""
 
     def __init__(self, config: uvicorn.Config, ready: str, streams: Streams) -> None:
         super().__init__(config)
@@ -44,7 +52,42 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(self._ready, flush=True)  # noqa: T201  # the contract: one line on standard output
+            say_ready(self._ready)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, take in what the kernel has accepted meanwhile, and let each connection end with an answer.
+
+        Where several share a port the kernel has given each connection to one of them before that one knows. A listener that
+        is closed resets those: so they are taken first.
+        """
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        kept = [bound.dup() for bound in sockets or []]  # closing the loop's one must not close the port yet
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        for bound in kept:
+            await self._take_in(bound)
+        until = time.monotonic() + DRAIN_SECONDS
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    async def _take_in(self, bound: socket.socket) -> None:
+        taken: list[socket.socket] = []
+        bound.setblocking(False)
+        # Nothing else runs between the last look and the end of the listener.
+        with bound, contextlib.suppress(BlockingIOError):
+            while True:
+                taken.append(bound.accept()[0])
+        loop = asyncio.get_running_loop()
+        for connection in taken:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):  # it has hung up
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]  # as uvicorn does: all kinds take these
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -70,6 +113,21 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return bound
 
 
+def say_ready(line: str) -> None:
+    """Say that the process does its work now: one line on standard output, and to systemd (`Type=notify`)."""
+    print(line, flush=True)  # noqa: T201  # the contract
+    if told := os.environ.get("NOTIFY_SOCKET", ""):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+            there.sendto(b"READY=1", "\0" + told[1:] if told.startswith("@") else told)
+
+
+def handed_over() -> list[socket.socket]:
+    """Listening sockets of a systemd socket unit. They stay open while their processes are started anew: nobody is refused meanwhile."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return [socket.socket(fileno=HANDED_OVER + number) for number in range(int(os.environ.get("LISTEN_FDS", "0")))]
+
+
 def configure_logs() -> None:
     """JSON lines to standard error, except on a terminal, where people read."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
@@ -84,7 +142,7 @@ def configure_logs() -> None:
 
 
 def run_server(application: FastAPI, bound: socket.socket, where: str) -> None:
-    """Serve until told to stop; `where` it is said on standard output once it accepts requests."""
+    """Serve until told to stop, also on what systemd hands over; `where` it is said on standard output once it accepts requests."""
     # What is here now stays; collecting it again and again, and every 700 objects, costs a tenth of a storm.
     gc.collect()
     gc.freeze()
@@ -93,7 +151,7 @@ def run_server(application: FastAPI, bound: socket.socket, where: str) -> None:
         application, loop="uvloop", http="httptools", log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=5, lifespan="on",
     )
-    _Server(config, f"ready {where}", application.state.streams).run(sockets=[bound])
+    _Server(config, f"ready {where}", application.state.streams).run(sockets=[bound, *handed_over()])
 
 
 def url(host: str, port: int) -> str:
@@ -136,7 +194,8 @@ def register(app: typer.Typer) -> None:
     def api(host: HostOption = "127.0.0.1", port: PortOption = 8800, data: DataOption = None) -> None:
         """Serve HTTP alone: console, portal, interface and hooks. Timers, notices and the relay are a worker's.
 
-        Several may run on one store, on one machine also on one port: the kernel shares connections out.
+        Several may run on one store, on one machine also on one port: the kernel shares connections out. It listens on a socket
+        that systemd hands over besides (docs/deploy.md).
         """
         settings = load_settings(data=data)
         bound = listen(host, port, shared=True)

@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ class Post:
         with self.runner.views.reader() as reader:
             return outbox.notices(reader, limit=500).items[::-1]
 
+    def oldest(self) -> datetime | None:
+        """Since when the oldest notice waits."""
+        with self.runner.views.reader() as reader:
+            return outbox.waiting_since(reader)
+
     def wait(self, until: Callable[[list[NoticeRow]], bool]) -> list[NoticeRow]:
         with self._changed:
             assert self._changed.wait_for(lambda: until(self.rows()), PATIENCE), self.rows()
@@ -130,9 +136,11 @@ def test_what_fails_is_tried_again_under_the_same_id_and_later_each_time(tower: 
         for attempt in (1, 2, 3):
             (row,) = post.wait(lambda rows, attempt=attempt: [row.attempts for row in rows] == [attempt])  # type: ignore[misc]  # bound per attempt
             assert row.due_at is not None
+            assert post.oldest() == row.requested_at
             pauses.append((row.due_at - tower.clock.now()).total_seconds())
             tower.clock.set(row.due_at)
         (row,) = post.statuses("sent")
+        assert post.oldest() is None
     assert row.attempts == 4
     assert len({heard.headers["webhook-id"] for heard in receiver.heard}) == 1
     assert [round(pause / expected) for pause, expected in zip(pauses, (5, 15, 45), strict=True)] == [1, 1, 1]
