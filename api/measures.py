@@ -14,6 +14,7 @@ from api.house import House
 from engine.clock import micros
 from engine.errors import StoreUnavailable
 from monitors import kafka_measures
+from projections import kafka_relay
 from projections.dead_letters import CODEC, parked
 from projections.outbox import counts
 from projections.runner import Runner
@@ -37,7 +38,9 @@ NOTICES_DEAD: Final = Gauge("tocsin_notices_dead", "Notices that could not be se
 REPORTS: Final = Counter(
     "tocsin_portal_reports_total", "Reports of the portal by what became of them", ["outcome"], registry=METRICS
 )
-for _measure in (kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS):
+for _measure in (
+    kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS, kafka_relay.LAG_EVENTS, kafka_relay.LAG_SECONDS, kafka_relay.PUBLISHED,
+):
     METRICS.register(_measure)
 SUBSCRIBERS: Final = Gauge("tocsin_api_stream_subscribers", "Open live streams", registry=METRICS)
 
