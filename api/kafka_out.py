@@ -44,7 +44,7 @@ class Transactions:
         try:
             self._producer = KafkaProducer(
                 **topics.connection(), acks="all", transactional_id=f"tocsin-relay-{store_id}", max_block_ms=milliseconds,
-                delivery_timeout_ms=2 * milliseconds, request_timeout_ms=milliseconds, batch_size=BATCH_BYTES,
+                delivery_timeout_ms=milliseconds, request_timeout_ms=milliseconds, batch_size=BATCH_BYTES,
                 max_request_size=topics.max_record_bytes,
             )
         except KafkaError as error:
@@ -61,7 +61,7 @@ class Transactions:
             self._producer.begin_transaction()
             sent = [self._producer.send(self._topic, key=record.key, value=record.value, headers=record.headers) for record in records]
             for future in sent:
-                future.get(2 * SECONDS)
+                future.get(SECONDS)
             self._commit()
         except KafkaError as error:
             raise NotPublished(f"{error!r}; {last_words()}".removesuffix("; ")) from error
@@ -72,7 +72,7 @@ class Transactions:
         assert manager is not None, "it has a transactional id"
         result = manager.begin_commit()
         self._producer._sender.wakeup()
-        if not result.wait(timeout_ms=2 * SECONDS * 1_000):
+        if not result.wait(timeout_ms=SECONDS * 1_000):
             raise KafkaTimeoutError("the broker does not answer")
 
     def close(self) -> None:

@@ -186,7 +186,7 @@ class Relay:
             self._tell_lag(rows[0])
             records = [record_of(row, self._store_id, self._address) for row in rows]
             if self._publisher is None:
-                self._publisher = self._connect()
+                self._publisher = self._connected()
             if not self._leadership.leads:
                 raise NotLeading("another process leads")
             self._publisher.publish(records)
@@ -199,6 +199,22 @@ class Relay:
         if self._published > self._kept and (full or time.monotonic() - self._kept_at >= KEEP_SECONDS):
             self._keep()
         return full
+
+    def _connected(self) -> Publisher:
+        """A connection that is heard. It takes the word from the one before, so only a leader may make it.
+
+        And whoever leads later connects later: since this process still leads now that it is connected, nothing that it
+        publishes comes after what a later leader publishes.
+        """
+        leads: Unit[None] = Unit(lambda _: None, actor="tocsin")
+        self._ledger.run(self._leadership.fenced(leads))
+        publisher = self._connect()
+        try:
+            self._ledger.run(self._leadership.fenced(leads))
+        except TocsinError:
+            publisher.close()
+            raise
+        return publisher
 
     def _keep(self) -> None:
         """Store how far it is."""
