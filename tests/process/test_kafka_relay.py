@@ -22,7 +22,6 @@ from engine.clock import SimulatedClock, from_micros
 from engine.lease import LEASE_SECONDS, Leadership
 from engine.ledger import Unit, Work
 from engine.person import Person
-from engine.store import Row
 from monitors.kafka_client import Topics
 from projections.kafka_relay import MOST_IN_A_BATCH, NotPublished, Record, cursor_name
 from tests.conftest import NOON
@@ -64,11 +63,12 @@ def start(tmp_path: Path, kafka: Kafka, topic: str) -> Iterator[Callable[[str], 
         server.close()
 
 
-def log_of(data: Path) -> list[Row]:
-    house = open_house(load_settings({}, data=data), first_admin=False)
-    rows = house.store.log(0, 1_000_000)
+def tokens(data: Path) -> tuple[str, str]:
+    """An administrator's and a monitor's, of a new store."""
+    house = open_house(load_settings({}, data=data))
+    found = house.directory.create_token(role="admin"), house.directory.create_token(role="monitor", source="alertmanager")
     house.close()
-    return rows
+    return found
 
 
 def grow(house: House, people: int) -> int:
@@ -128,21 +128,18 @@ def deliver(server: Server, token: str, *names: str) -> list[int]:
 
 
 def test_every_event_of_a_store_is_a_cloudevent_in_the_topic_once_and_nobody_s_name_is(
-    start: Callable[[str], Server], kafka: Kafka, topic: str
+    start: Callable[[str], Server], tmp_path: Path, kafka: Kafka, topic: str
 ) -> None:
+    agent, monitor = tokens(tmp_path / "data")
     server = start("serve")
-    agent, monitor = server.command("token", "create", "--role", "admin"), server.token("alertmanager")
     assert set(deliver(server, monitor, *(f"host-{number}" for number in range(30)))) == {202}
     assert ask(server, agent, "/api/v1/requests", {"title": "a new chair", "requester": NAME, "description": f"so says {NAME}"}) == 201
-    server.stop()
-    rows = log_of(server.data)
-    source = f"urn:uuid:{state_of_store(server)}"
-    # What came after the server's end was not published, and is not asked for.
-    kept = {row.position: row for row in rows}
     store = server.store()
-    last = store.cursor(cursor_name(topic))
+    until(lambda: store.cursor(cursor_name(topic)) == store.head().position)
+    server.stop()
+    rows, source = store.log(0, 1_000_000), f"urn:uuid:{store.meta('store_id')}"
     store.close()
-    assert last is not None
+    kept, last = {row.position: row for row in rows}, rows[-1].position
     records = published(kafka, topic, last)
     assert Counter(position(record) for record in records) == Counter(range(1, last + 1))
     assert last >= 60
@@ -169,19 +166,11 @@ def test_every_event_of_a_store_is_a_cloudevent_in_the_topic_once_and_nobody_s_n
     assert {"person.registered.v1", "request.submitted.v1", "incident.opened.v1"} <= {row.type for row in rows}
 
 
-def state_of_store(server: Server) -> str:
-    store = server.store()
-    found = store.meta("store_id")
-    store.close()
-    assert found is not None
-    return found
-
-
 def test_while_the_broker_is_away_the_log_goes_on_and_is_published_to_its_end_afterwards(
-    start: Callable[[str], Server], kafka: Kafka, topic: str
+    start: Callable[[str], Server], tmp_path: Path, kafka: Kafka, topic: str
 ) -> None:
+    _, token = tokens(tmp_path / "data")
     server = start("serve")
-    token = server.token("alertmanager")
     assert set(deliver(server, token, *(f"before-{number}" for number in range(10)))) == {202}
     kafka.crash()
     try:
