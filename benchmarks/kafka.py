@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kafka import KafkaProducer
+
 from api.house import House, open_house
-from api.kafka_out import relay_of
+from api.kafka_out import BATCH_BYTES, relay_of
 from api.kafka_reader import topics_of
 from api.settings import load_settings
 from benchmarks.figures import scratch, seconds, tell
@@ -77,7 +79,7 @@ def _out(kafka: Kafka, folder: Path) -> None:
 
 
 def _send(kafka: Kafka, topic: str, records: list[Record]) -> None:
-    producer = kafka.producer()
+    producer = KafkaProducer(bootstrap_servers=kafka.address, acks="all", metrics_enabled=False, batch_size=BATCH_BYTES)
     for future in [producer.send(topic, key=record.key, value=record.value, headers=record.headers) for record in records]:
         future.get(60)
     producer.close()
