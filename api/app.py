@@ -15,6 +15,7 @@ from api import (
     finding,
     hooks,
     kafka_front,
+    kafka_reader,
     operation,
     organisation_routes,
     outbox,
@@ -43,21 +44,23 @@ POLICY: Final = (
 UNGUARDED: Final = ("/docs", "/redoc")
 
 
-def create_app(house: House, runner: Runner, *, works: bool = True, address: str | None = None) -> FastAPI:
+def create_app(house: House, runner: Runner, *, works: bool = True, reads: bool = False, address: str | None = None) -> FastAPI:
     """The HTTP side of one process.
 
     Args:
-        works: offer to fire timers and send notices too, as `tocsin serve` does and `tocsin api` does not.
+        works: offer to fire timers, send notices and publish events too, as `tocsin serve` does and `tocsin api` does not.
+        reads: decide the deliveries that lie in Kafka too, where the settings name one.
         address: how people reach it, for links; None: what the settings say.
     """
     duties = Duties(house, runner, address or house.settings.address) if works else None
     app = FastAPIOffline(
-        title="Tocsin", version=operation.VERSION, summary="Event-sourced IT service management", lifespan=_life(house, runner, duties),
+        title="Tocsin", version=operation.VERSION, summary="Event-sourced IT service management", lifespan=_life(house, runner, duties, reads=reads),
         description="Alerts in; tickets, history and measures out. Every record can be asked for as of any instant.",
     )
     app.state.house, app.state.runner, app.state.views = house, runner, runner.views
     app.state.demo_accounts, app.state.background = [], []
     app.state.leadership = duties.leadership if duties is not None else None
+    app.state.relay = duties.relay if duties is not None else None
     app.state.streams, app.state.bodies, app.state.presence = watch.Streams(), Bodies(), Presence()
     app.state.address = address or house.settings.address
     app.state.portal_limits = Limits(house.clock, house.settings.portal_networks)
@@ -75,29 +78,45 @@ def create_worker(house: House, runner: Runner, *, address: str | None = None) -
     """A process that has duties and answers nobody; what it serves is its own state."""
     duties = Duties(house, runner, address or house.settings.address)
     app = FastAPI(title="Tocsin worker", version=operation.VERSION, lifespan=_life(house, runner, duties), docs_url=None, redoc_url=None)
-    app.state.house, app.state.runner, app.state.leadership = house, runner, duties.leadership
+    app.state.house, app.state.runner, app.state.leadership, app.state.relay = house, runner, duties.leadership, duties.relay
     app.state.background, app.state.streams = [], watch.Streams()
     app.include_router(operation.router)
     return app
 
 
-def _life(house: House, runner: Runner, duties: Duties | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def create_intake(house: House, *, reread: bool = False) -> FastAPI:
+    """A process that decides the deliveries in Kafka, and serves its own state; the arguments of `kafka_reader.start`."""
+    life = _life(house, None, None, reads=True, reread=reread)
+    app = FastAPI(title="Tocsin intake", version=operation.VERSION, lifespan=life, docs_url=None, redoc_url=None)
+    app.state.house, app.state.background, app.state.streams = house, [], watch.Streams()
+    app.include_router(operation.router)
+    return app
+
+
+def _life(
+    house: House, runner: Runner | None, duties: Duties | None, *, reads: bool = False, reread: bool = False
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the start of a process's parts to their end, in the order in which they need each other."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        runner.start()
+        if runner is not None:
+            runner.start()
         if duties is not None:
             duties.start()
+        reader = app.state.reader = kafka_reader.start(house, reread=reread) if reads else None
         tasks = [asyncio.create_task(work()) for work in app.state.background]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if reader is not None:
+            await asyncio.to_thread(reader.stop)
         if duties is not None:
             await duties.stop()
         await asyncio.to_thread(kafka_front.close, app)
-        await asyncio.to_thread(runner.close)
+        if runner is not None:
+            await asyncio.to_thread(runner.close)
         await asyncio.to_thread(house.close)
 
     return life

@@ -23,6 +23,7 @@ from api.house import House
 from engine.clock import micros
 from engine.errors import StoreUnavailable
 from monitors import kafka_measures
+from projections import kafka_relay
 from projections.dead_letters import CODEC, parked
 from projections.outbox import counts, waiting_since
 from projections.queue_page import glance
@@ -48,7 +49,9 @@ NOTICES_AGE: Final = Gauge("tocsin_notices_oldest_seconds", "Age of the oldest n
 REPORTS: Final = Counter(
     "tocsin_portal_reports_total", "Reports of the portal by what became of them", ["outcome"], registry=METRICS
 )
-for _measure in (kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS):
+for _measure in (
+    kafka_measures.RECORDS, kafka_measures.LAG, kafka_measures.SECONDS, kafka_relay.LAG_EVENTS, kafka_relay.LAG_SECONDS, kafka_relay.PUBLISHED,
+):
     METRICS.register(_measure)
 OPEN: Final = Gauge(
     "tocsin_projections_open_tickets", "Tickets in the queue, as the views of this node have it", ["priority"], registry=METRICS

@@ -20,6 +20,8 @@ from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
 from engine.ledger import Unit
+from monitors.kafka_intake import KafkaIntake
+from projections.kafka_relay import Relay
 from projections.runner import Runner
 
 VERSION: Final = version("tocsin")
@@ -40,6 +42,8 @@ async def readyz(request: Request) -> Response:
     house, state = house_of(request), request.app.state
     asked = _asking.submit(_state, house, getattr(state, "runner", None), getattr(state, "leadership", None))
     found = await _soon(asked)
+    if found is not None:
+        _add_kafka(found, getattr(state, "reader", None), getattr(state, "relay", None), alone=not hasattr(state, "runner"))
     if found is None:
         found = {"status": "not ready", "checks": {"store": "the database does not answer"}, "version": VERSION, "store": house.store_id}
     ready = found["status"] == "ok"
@@ -94,6 +98,23 @@ def _state(house: House, runner: Runner | None, leadership: Leadership | None) -
     if all(text == "ok" for text in checks.values()):
         state["status"] = "ok"
     return state
+
+
+def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay | None, *, alone: bool) -> None:
+    """What keeps deliveries or events from going through Kafka.
+
+    Args:
+        alone: reading is all that this process does, so what keeps it from that makes it not ready.
+    """
+    if reader is not None:
+        troubles = dict(reader.troubles)
+        if not alone:
+            found["kafka_in"] = troubles or "ok"
+        elif troubles:
+            found["checks"].update(troubles)
+            found["status"] = "not ready"
+    if relay is not None:
+        found["kafka_out"] = relay.trouble or "ok"
 
 
 def _stores(house: House) -> str:

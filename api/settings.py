@@ -103,6 +103,7 @@ class Settings(BaseSettings):
         database_pooler: a pooler in transaction mode (pgbouncer) stands before PostgreSQL.
         kafka: bootstrap servers, comma-separated.
         kafka_deliveries: the topic of deliveries; what cannot be taken goes to that name with `.dead`.
+        kafka_events: the topic that the log is published to; empty: it is not.
         kafka_group: the consumers' group that shares its partitions.
         intake: what a hook does with a delivery: decide it, or put it into the topic.
         master_key_file: None: beside the data folder (`DATA.key`), never inside it.
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     database_pooler: bool = False
     kafka: Annotated[str | None, AfterValidator(_servers)] = None
     kafka_deliveries: str = Field("tocsin.deliveries", pattern=r"^[a-zA-Z0-9._-]{1,240}$")
+    kafka_events: str = Field("tocsin.events", pattern=r"^[a-zA-Z0-9._-]{0,249}$")
     kafka_group: str = Field("tocsin-intake", min_length=1, max_length=200)
     intake: IntakeWay = IntakeWay.DIRECT
     master_key_file: Path | None = None

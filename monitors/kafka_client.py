@@ -11,6 +11,7 @@ from kafka.producer.future import FutureRecordMetadata
 
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_MOST_SECONDS: Final = 2.0
+CLOSING_SECONDS: Final = 1.0
 
 Headers = list[tuple[str, bytes]]
 
@@ -79,6 +80,16 @@ def last_words() -> str:
     return _LAST_WORDS.text
 
 
+def drop(producer: KafkaProducer) -> None:
+    """Close a producer without waiting for what was not acknowledged yet."""
+    # With something unacknowledged the library's `close` raises, and its thread goes on trying to write it.
+    if producer._sender is not None:
+        producer._sender.force_close()
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=CLOSING_SECONDS)
+    producer._closed = True  # else it would try once more when it is forgotten
+
+
 class Writer:
     """Puts records into topics; what it says is written is on every replica that has to have it (acks=all).
 
@@ -108,5 +119,4 @@ class Writer:
 
     def close(self) -> None:
         """Drop what was not acknowledged yet, and the connections."""
-        with contextlib.suppress(KafkaError):
-            self._producer.close(timeout=0)
+        drop(self._producer)

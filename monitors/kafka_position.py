@@ -63,8 +63,10 @@ def at(place: Place, unit: Unit[T]) -> Unit[Taken[T]]:
             return Taken(fresh=False)
         if stored != place.believed:
             raise OutOfStep(f"{place.cursor} is at {stored}, not at {place.believed}")
+        work.journal.actor = unit.actor
         result = unit.decide(work)
         work.set_cursor(place.cursor, place.offset + 1)
         return Taken(fresh=True, result=result)
 
-    return Unit(decide, actor=unit.actor, correlation_id=unit.correlation_id)
+    # The ledger keeps the order of one actor's units only, and a partition may hold deliveries of several.
+    return Unit(decide, actor=place.cursor, correlation_id=unit.correlation_id)

@@ -1,35 +1,18 @@
 """`tocsin intake`: decides the deliveries that lie in Kafka; several processes share the partitions."""
 
-import contextlib
 import signal
-import socket
 import sys
-import threading
-from collections.abc import Iterator
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated
 
-import msgspec
-import structlog
 import typer
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from api.command.opening import DataOption, opened
-from api.command.serving import listen, say_ready
-from api.house import House
-from api.kafka_reader import start
-from api.measures import READY, exposition
+from api.app import create_intake
+from api.command.opening import DataOption, tell_of_key
+from api.command.serving import listen, run_server, url
+from api.house import open_house
 from api.settings import BadSettings, load_settings
-from engine.errors import StoreUnavailable
-from monitors.kafka_intake import SWITCH_SECONDS, KafkaIntake
-
-JSON: Final = "application/json"
-
-log = structlog.get_logger(__name__)
+from monitors.kafka_intake import SWITCH_SECONDS
 
 
 def register(app: typer.Typer) -> None:
@@ -45,58 +28,17 @@ def register(app: typer.Typer) -> None:
         data: DataOption = None,
     ) -> None:
         """Decide the deliveries that lie in Kafka (TOCSIN_KAFKA), until told to stop; run as many as there are partitions."""
-        if load_settings(data=data).kafka is None:
+        settings = load_settings(data=data)
+        if settings.kafka is None:
             raise BadSettings("TOCSIN_KAFKA: expected the bootstrap servers of the brokers that deliveries come from")
         bound = listen(host, port)
-        stopping = threading.Event()
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            stopping.set()
-
         for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, stop)
+            signal.signal(name, _end)  # the server raises it again once all is finished
         sys.setswitchinterval(SWITCH_SECONDS)
-        with opened(data) as house:
-            reader = start(house, reread=reread)
-            assert reader is not None, "TOCSIN_KAFKA is set"
-            with _answering(bound, house, reader):
-                say_ready(f"ready http://{host}:{port}")
-                stopping.wait()
-                reader.stop()
+        house = open_house(settings, first_admin=False)
+        tell_of_key(house)
+        run_server(create_intake(house, reread=reread), bound, url(host, port))
 
 
-@contextlib.contextmanager
-def _answering(bound: socket.socket, house: House, reader: KafkaIntake) -> Iterator[None]:
-    """Answer what an operator asks, beside the work."""
-
-    def healthz(_: Request) -> Response:
-        return Response(b'{"status":"ok"}', media_type=JSON)
-
-    def checked() -> tuple[bool, dict[str, str]]:
-        checks = {"store": house.ledger.failure or "ok"}
-        try:
-            checks["clock"] = house.clock_trouble() or "ok"
-        except StoreUnavailable as error:
-            checks["store"] = str(error)
-        checks.update(reader.troubles)
-        return all(text == "ok" for text in checks.values()), checks
-
-    def readyz(_: Request) -> Response:
-        ready, checks = checked()
-        return Response(msgspec.json.encode({"status": "ok" if ready else "not ready", "checks": checks}), 200 if ready else 503, media_type=JSON)
-
-    def metrics(_: Request) -> Response:
-        READY.set(checked()[0])
-        content, media_type = exposition(house)
-        return Response(content, media_type=media_type)
-
-    routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    config = uvicorn.Config(Starlette(routes=routes), log_level="warning", access_log=False, server_header=False, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="operation", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

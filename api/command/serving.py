@@ -169,7 +169,7 @@ def register(app: typer.Typer) -> None:
         port: PortOption = 8800,
         data: DataOption = None,
     ) -> None:
-        """Run everything in one process."""
+        """Run everything in one process; with TOCSIN_KAFKA, deliveries and events through Kafka too."""
         settings = load_settings(data=data)
         if demo and host not in LOOPBACK:
             raise BadSettings("--demo: its accounts have known passwords, so it listens on 127.0.0.1 only")
@@ -185,7 +185,7 @@ def register(app: typer.Typer) -> None:
             runner, finish = Runner(house.ledger, settings.data / "views.db"), None
             _tell(house, address)
             _tell_where_to_begin(house, address)
-        application = create_app(house, runner, address=address)
+        application = create_app(house, runner, reads=True, address=address)
         if finish is not None:
             finish(application)
         run_server(application, bound, f"http://{host}:{port}")

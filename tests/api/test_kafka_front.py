@@ -43,6 +43,7 @@ def house(tmp_path: Path, kafka: Kafka, topic: str) -> House:
     """As the one of every test of the interface, with a front."""
     environment = {
         "TOCSIN_KAFKA": kafka.address, "TOCSIN_KAFKA_DELIVERIES": topic, "TOCSIN_KAFKA_GROUP": topic, "TOCSIN_INTAKE": "kafka",
+        "TOCSIN_KAFKA_EVENTS": "",
     }
     return open_house(settings_at(tmp_path / "data", environment))
 

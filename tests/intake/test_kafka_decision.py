@@ -85,6 +85,19 @@ def test_of_records_that_are_handed_in_together_those_after_a_failed_one_wait(be
     assert len(received(bell)) == 3
 
 
+def test_records_of_several_senders_in_one_partition_keep_their_order(bell: Bell, decisions: Decisions) -> None:
+    gate = threading.Event()
+    bell.ledger.submit(Unit(lambda _: gate.wait(), actor="tocsin"))
+    # The last one's turn among the senders would come before that of the others.
+    values = [said(), said(), said(), said(b'{"version":"4","alerts":[]}', source="alertmanager"), said()]
+    steps = [(record(offset, value), offset or None) for offset, value in enumerate(values)]
+    futures = [bell.ledger.submit(at(Place(CURSOR, believed, found.offset), decisions.about(found).unit)) for found, believed in steps]
+    gate.set()
+    assert [future.exception() for future in futures] == [None] * len(values)
+    actors = {fact.actor for fact in bell.ledger.read(0, 1_000) if isinstance(fact.event, DeliveryReceived)}
+    assert actors == {"source:generic", "source:alertmanager"}
+
+
 def test_a_key_has_the_same_meaning_as_over_http(bell: Bell, decisions: Decisions) -> None:
     over_http = bell.ring("generic", TITLE, identity="one")
     taken = take(bell, decisions, record(0, said(key="one")), None)

@@ -14,6 +14,7 @@ from api.kafka_reader import start
 from api.settings import load_settings
 from engine.delivery import DeliveryReceived, DeliveryRejected
 from monitors.kafka_intake import KafkaIntake
+from tests.api.test_asyncapi import valid
 from tests.process.reader import Reader
 from tests.process.server import PATIENCE
 from tests.process.test_kafka_intake import database, identities_in
@@ -115,6 +116,7 @@ def test_what_cannot_be_taken_is_put_aside_as_it_was_and_stalls_nothing(kafka: K
     headers = [dict(letter.headers) for letter in letters]
     assert [found["mine"] for found in headers[: len(poison)]] == [b"\x00\xff"] * len(poison)
     assert [found["tocsin-offset"] for found in headers] == [str(offset).encode() for offset in range(1, len(letters) + 1)]
+    assert all(valid("DeadLetterHeaders", {name: text.decode(errors="replace") for name, text in found.items()}) for found in headers)
     assert {found["tocsin-topic"].decode() for found in headers} == {topic}
     fields = [found["tocsin-field"].decode() for found in headers]
     assert fields == ["$", "$", "$", "$", "$", "source", "body", "$", "$", "delivery", "content-type", "Idempotency-Key"]
