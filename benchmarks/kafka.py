@@ -24,6 +24,7 @@ from monitors.kafka_intake import SWITCH_SECONDS, KafkaIntake
 from monitors.kafka_record import envelope
 from projections.kafka_relay import Record, cursor_name, record_of
 from tests.services.kafka import Kafka, running
+from tests.services.kafka_program import apache_kafka
 
 ROUNDS = 3
 DELIVERIES = 20_000
@@ -37,7 +38,7 @@ def run(_: argparse.Namespace) -> None:
     """One alert a delivery, all distinct, into SQLite with synced commits; broker and reader on this machine."""
     sys.setswitchinterval(SWITCH_SECONDS)  # as `tocsin intake` does; for both sides
     bodies = [_body(number) for number in range(DELIVERIES)]
-    with running() as kafka, scratch() as folder:
+    with running(apache_kafka()) as kafka, scratch() as folder:
         direct, written, read = [], [], []
         for number in range(ROUNDS):
             with _store(folder / f"direct{number}", {}) as house:

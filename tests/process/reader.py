@@ -20,12 +20,12 @@ _NUMBERS: Final = itertools.count(1)
 class Reader:
     """One process; it runs from the start on."""
 
-    def __init__(self, data: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, data: Path, settings: Mapping[str, str], *options: str) -> None:
         self.port = free_port()
         self.said = data.parent / f"reader-{next(_NUMBERS)}.err"
         with self.said.open("a") as said:
             self._process = subprocess.Popen(
-                [*COMMAND, "intake", "--port", str(self.port), "--data", str(data)],
+                [*COMMAND, "intake", "--port", str(self.port), "--data", str(data), *options],
                 cwd=ROOT, env=environment(**settings), stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True,
             )
 

@@ -60,13 +60,13 @@ def reader(house: House) -> Iterator[KafkaIntake]:
     reader.stop()
 
 
-def put(kafka: Kafka, topic: str, *values: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
-    """Write records of one partition; returns when they are acknowledged."""
+def put(kafka: Kafka, topic: str, *values: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> int:
+    """Write records of one partition; its number, when they are acknowledged."""
     producer = kafka.producer()
     sent = [producer.send(topic, key=KEY, value=value, headers=headers) for value in values]
-    for future in sent:
-        future.get(PATIENCE)
+    (partition,) = {future.get(PATIENCE).partition for future in sent}
     producer.close()
+    return int(partition)
 
 
 def said(number: int, **members: object) -> bytes:
@@ -136,6 +136,7 @@ def test_cloudevents_are_deliveries_and_come_once(kafka: Kafka, topic: str, hous
     assert received(house) == ['ce:["/shop","1"]', "key:2"]
 
 
+@pytest.mark.apache_kafka("records that outlast the broker")
 def test_a_broker_that_was_away_is_read_on_from_where_it_was(kafka: Kafka, topic: str, house: House, reader: KafkaIntake) -> None:
     put(kafka, topic, said(1))
     until(house, lambda: received(house) == ["key:1"])
@@ -162,6 +163,43 @@ def test_a_topic_made_anew_is_read_from_its_beginning(kafka: Kafka, topic: str, 
     assert second is not None
     until(house, lambda: received(house) == ["key:1", "key:2", "key:3"])
     second.stop()
+
+
+@pytest.mark.apache_kafka("records that outlast the broker")
+def test_a_partition_that_lost_its_end_stops_and_is_read_anew_on_demand(tmp_path: Path, kafka: Kafka, topic: str) -> None:
+    settings = settings_of(kafka, topic)
+    reader = Reader(tmp_path / "data", settings).ready()
+    put(kafka, topic, said(1), said(2), said(3))
+    seen(lambda: 'outcome="decided"} 3.0' in reader.metrics())
+    kafka.lose(topic)
+    put(kafka, topic, said(2), said(4))
+    seen(lambda: any("it ends before 3" in check for check in reader.state()["checks"].values()))
+    assert reader.state()["status"] == "not ready"
+    assert reader.stop() == 0
+    assert sorted(identities_in(tmp_path / "data", settings)) == ["key:1", "key:2", "key:3"]
+    again = Reader(tmp_path / "data", settings, "--reread").ready()
+    seen(lambda: 'outcome="decided"} 1.0' in again.metrics())
+    assert 'outcome="again"} 1.0' in again.metrics()
+    assert again.state()["status"] == "ok"
+    assert again.stop() == 0
+    assert sorted(identities_in(tmp_path / "data", settings)) == ["key:1", "key:2", "key:3", "key:4"]
+
+
+def test_records_that_were_deleted_before_they_were_read_are_told_and_the_rest_is_read(tmp_path: Path, kafka: Kafka, topic: str) -> None:
+    settings = settings_of(kafka, topic)
+    first = Reader(tmp_path / "data", settings).ready()
+    put(kafka, topic, said(1))
+    seen(lambda: 'outcome="decided"} 1.0' in first.metrics())
+    assert first.stop() == 0
+    place = put(kafka, topic, said(2), said(3), said(4))
+    kafka.delete_records(topic, place, 3)
+    second = Reader(tmp_path / "data", settings).ready()
+    seen(lambda: 'outcome="decided"} 1.0' in second.metrics())
+    assert second.state()["status"] == "ok"
+    assert second.stop() == 0
+    (line,) = [json.loads(line) for line in second.said.read_text().splitlines() if "deleted before they were read" in line]
+    assert (line["level"], line["partition"], line["records"]) == ("error", place, 2)
+    assert sorted(identities_in(tmp_path / "data", settings)) == ["key:1", "key:4"]
 
 
 def test_a_database_that_was_away_is_gone_on_with(tmp_path: Path, kafka: Kafka, topic: str, database: Postgres) -> None:

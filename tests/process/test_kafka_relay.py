@@ -166,6 +166,7 @@ def test_every_event_of_a_store_is_a_cloudevent_in_the_topic_once_and_nobody_s_n
     assert {"person.registered.v1", "request.submitted.v1", "incident.opened.v1"} <= {row.type for row in rows}
 
 
+@pytest.mark.apache_kafka("records that outlast the broker")
 def test_while_the_broker_is_away_the_log_goes_on_and_is_published_to_its_end_afterwards(
     start: Callable[[str], Server], tmp_path: Path, kafka: Kafka, topic: str
 ) -> None:

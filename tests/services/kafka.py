@@ -1,13 +1,11 @@
-"""Apache Kafka's own broker for tests: one node (KRaft) from Maven Central, in a folder of its own, on free ports.
+"""A Kafka broker for tests: one node, in a folder of its own, on free ports. `kafka_program.py` says which, and fetches it.
 
-`python -m tests.services.kafka` fetches it into the user's cache (once, some 45 MB); a test that needs it does so too.
+`python -m tests.services.kafka` fetches it into the user's cache (once); a test that needs it does so too.
 """
 
 import atexit
 import contextlib
 import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,69 +18,9 @@ from typing import Final
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
+from tests.services.kafka_program import ApacheKafka, BrokerMissing, Program, fetch, program
+
 PATIENCE: Final = 60
-POM: Final = Path(__file__).with_name("kafka.pom.xml")
-_VERSION: Final = re.compile(r"<kafka\.version>(.+)</kafka\.version>")
-
-_PROPERTIES: Final = """
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-log.dirs={folder}/data
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-auto.create.topics.enable=false
-# A crash must lose nothing that was acknowledged: one node has no other copy.
-log.flush.interval.messages={flush}
-"""
-
-
-class BrokerMissing(Exception):
-    """It cannot be had on this machine; says why."""
-
-
-def jars() -> Path:
-    """The folder of the broker's jars, fetched where they are not there yet.
-
-    Raises:
-        BrokerMissing: no Java or no Maven, or Maven Central cannot be reached.
-    """
-    found = _VERSION.search(POM.read_text())
-    assert found is not None
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache_home / "tocsin-tests" / f"kafka-{found[1]}"
-    if shutil.which("java") is None:
-        raise BrokerMissing("java is not installed")
-    if folder.is_dir():
-        return folder
-    if shutil.which("mvn") is None:
-        raise BrokerMissing("maven is not installed")
-    print(f"fetching Apache Kafka {found[1]} from Maven Central into {folder} ...", file=sys.stderr, flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
-    command = [
-        "mvn", "--batch-mode", "--quiet", "--strict-checksums", "-f", str(POM), "dependency:copy-dependencies",
-        "-DincludeScope=runtime", f"-DoutputDirectory={draft}",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BrokerMissing(f"Apache Kafka cannot be fetched from Maven Central: {(done.stdout + done.stderr)[-500:]}")
-        with contextlib.suppress(OSError):  # another process was first
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
-
 
 def _free_ports(number: int) -> list[int]:
     with contextlib.ExitStack() as stack:
@@ -93,28 +31,20 @@ def _free_ports(number: int) -> list[int]:
 
 
 class Kafka:
-    """One broker. `crash`, `stop` and `start` do to it what faults do; it keeps its ports and its records.
+    """One broker. `crash`, `stop` and `start` do to it what faults do; it keeps its ports and, if it is Apache Kafka, its records.
 
     Args:
+        program: what runs as the broker.
         durable: sync each record to disk, so that a crash of the machine would lose none either.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        self._jars, self.folder = jars(), folder
+    def __init__(self, folder: Path, program: Program, *, durable: bool = False) -> None:
+        self.folder = folder
         self.port, controller = _free_ports(2)
         folder.mkdir(parents=True, exist_ok=True)
-        self._properties = folder / "server.properties"
-        flush = 1 if durable else 9223372036854775807
-        self._properties.write_text(_PROPERTIES.format(port=self.port, controller=controller, folder=folder, flush=flush))
-        name = subprocess.run(self._java("kafka.tools.StorageTool", "random-uuid"), capture_output=True, text=True, check=True).stdout.strip()
-        command = self._java("kafka.tools.StorageTool", "format", "-t", name, "-c", str(self._properties))
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        self._name, self._command = program.name, program.command(folder, self.port, controller, synced=durable)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
-
-    def _java(self, main: str, *arguments: str) -> list[str]:
-        # One thread to collect garbage and the cheap compiler alone: it starts in half the time.
-        return ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{self._jars}/*", main, *arguments]
 
     @property
     def address(self) -> str:
@@ -124,13 +54,11 @@ class Kafka:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._java("kafka.Kafka", str(self._properties)), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-            )
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
         while not self._answers():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(0.1)
-                raise RuntimeError(f"Kafka ended with {code}:\n{(self.folder / 'log').read_text()[-2000:]}")
+                raise RuntimeError(f"{self._name}: the broker ended with {code}:\n{(self.folder / 'log').read_text()[-2000:]}")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -161,7 +89,6 @@ class Kafka:
             admin.close()
         return name
 
-
     def delete(self, name: str) -> None:
         """Delete a topic; returns when the broker does not know it any more."""
         admin = KafkaAdminClient(bootstrap_servers=self.address)
@@ -171,6 +98,24 @@ class Kafka:
                 pass
         finally:
             admin.close()
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Delete what lies before an offset, as retention does."""
+        admin = KafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            admin.delete_records({TopicPartition(topic, partition): before})
+        finally:
+            admin.close()
+
+    def lose(self, topic: str) -> None:
+        """Crash, lose every record of a topic (the disk's cache was not written), and come up again: the topic keeps its id."""
+        self.crash()
+        for partition in (self.folder / "data").glob(f"{topic}-*"):
+            for kind in ("log", "index", "timeindex", "snapshot"):
+                for part in partition.glob(f"*.{kind}"):
+                    part.unlink()
+            (partition / "leader-epoch-checkpoint").unlink(missing_ok=True)
+        self.start()
 
     def topic_id(self, name: str) -> str:
         """The id that the broker gave it."""
@@ -205,14 +150,10 @@ class Kafka:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = False) -> Iterator[Kafka]:
-    """A broker for a while.
-
-    Raises:
-        BrokerMissing: it cannot be had here.
-    """
+def running(program: Program, *, durable: bool = False) -> Iterator[Kafka]:
+    """A broker for a while."""
     with tempfile.TemporaryDirectory(prefix="kafka", ignore_cleanup_errors=True) as folder:
-        broker = Kafka(Path(folder) / "s", durable=durable)
+        broker = Kafka(Path(folder) / "s", program, durable=durable)
         try:
             yield broker
         finally:
@@ -221,15 +162,21 @@ def running(*, durable: bool = False) -> Iterator[Kafka]:
 
 @cache
 def broker() -> Kafka:
-    """The broker of this test process."""
+    """The broker of this test process.
+
+    Raises:
+        BrokerMissing: it cannot be had here.
+    """
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(running())
+    return stack.enter_context(running(program()))
 
 
 if __name__ == "__main__":
     try:
-        jars()
+        found = fetch()
     except BrokerMissing as error:
         print(f"NOT ALL OF THE TESTS CAN RUN: {error}", file=sys.stderr)
         sys.exit(1 if os.environ.get("CI") else 0)
+    if not isinstance(found, ApacheKafka):
+        print(f"NOT ALL OF THE TESTS CAN RUN: Apache Kafka cannot be fetched from Maven Central. {found.name}", file=sys.stderr)
