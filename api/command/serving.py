@@ -1,10 +1,11 @@
 """`tocsin serve`, and the same split for production: `tocsin api`, `tocsin worker`. And `tocsin migrate`, which makes the store."""
 
+import contextlib
 import gc
 import socket
 import sys
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO, cast
 
 import structlog
 import typer
@@ -70,6 +71,19 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return bound
 
 
+class _Unfailing:
+    """Standard error, for the log. What cannot be written there is left out: a full disk must not end whoever wanted to tell of it."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logs() -> None:
     """JSON lines to standard error, except on a terminal, where people read."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
@@ -78,7 +92,7 @@ def configure_logs() -> None:
             structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.format_exc_info, renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing())),
         cache_logger_on_first_use=True,
     )
 
