@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from api.house import open_house
+from api.settings import load_settings
+from engine.person import Role
 from tests.process.server import COMMAND, Server
 
 CLIENTS: Final = 12
@@ -25,6 +28,15 @@ def started(place: Path, roles: Sequence[str], settings: Mapping[str, str], *, c
             stack.callback(servers[-1].close)
             servers[-1].start()
         yield servers
+
+
+def token_of(server: Server, role: Role, source: str | None = None) -> str:
+    """A token, made in this process beside the running server."""
+    house = open_house(load_settings({**server.settings}, data=server.data), first_admin=False)
+    try:
+        return house.directory.create_token(role=role, source=source)
+    finally:
+        house.close()
 
 
 class Reply(NamedTuple):

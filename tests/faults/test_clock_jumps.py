@@ -28,6 +28,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.files  # a database for each example would take the time
 @given(st.lists(steps, max_size=20))
 @settings(effort(1), max_examples=EXAMPLES)
 def test_no_schedule_of_jumps_makes_anything_due_or_happen_twice(schedule: list[tuple[str, float]]) -> None:

@@ -16,7 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.faults.clients import Client, Reply
+from engine.person import Role
+from tests.faults.clients import Client, Reply, token_of
 from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, body
 
@@ -121,7 +122,7 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_everything_can_be_re
     server = Server(disk.folder)
     server.start()
     try:
-        client = reader = Client(server.command("token", "create", "--role", "admin"))
+        client = reader = Client(token_of(server, Role.ADMIN))
         load = Load(server, client)
         pid, back = server.pid, []
 

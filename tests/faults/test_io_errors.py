@@ -17,7 +17,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.faults.clients import Client
+from engine.person import Role
+from tests.faults.clients import Client, token_of
 from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, body
 
@@ -29,10 +30,10 @@ pytestmark = [
 # Which of its calls fails first in the thread that commits, and whether all further ones do.
 PLACES: Final[Sequence[tuple[str, int, str]]] = [
     (call, number, more)
-    for number in ((*range(1, 51),) if SOAK else (1, 2, 7))
+    for number in ((*range(1, 51),) if SOAK else (1, 2, 3, 5, 8, 13))
     for call, more in (("pwrite64", ""), ("pwrite64", "+"), ("fdatasync", ""), ("fdatasync", "+"))
 ]
-KILL_AFTER: Final = 1 if SOAK else 6
+KILL_AFTER: Final = 2 if SOAK else 12
 CLIENTS: Final = 4
 EACH: Final = 25 if SOAK else 10
 
@@ -73,7 +74,7 @@ def test_no_failed_write_is_acknowledged(tmp_path: Path, capsys: pytest.CaptureF
     hurt = kills = 0
     numbers, lock = itertools.count(), threading.Lock()
     try:
-        client = Client(server.command("token", "create", "--role", "admin"))
+        client = Client(token_of(server, Role.ADMIN))
 
         def post(_: int) -> None:
             for _ in range(EACH):

@@ -10,7 +10,8 @@ from typing import Final
 
 import pytest
 
-from tests.faults.clients import Client, Reply, started
+from engine.person import Role
+from tests.faults.clients import Client, Reply, started, token_of
 from tests.faults.promises import SOAK
 from tests.process.server import Server
 from tests.services.postgres import programs, running
@@ -20,7 +21,7 @@ RACES: Final = 5_000 if SOAK else 300
 
 def one_of_two_wins(servers: Sequence[Server], races: int) -> None:
     """Let two writers act on what both of them have seen, again and again."""
-    client = Client(servers[0].command("token", "create", "--role", "admin"))
+    client = Client(token_of(servers[0], Role.ADMIN))
     opened = client.post(servers[0], "/api/v1/incidents", {"title": "The shop is slow"})
     number = opened.document["number"]
     for server in servers:

@@ -11,8 +11,9 @@ from typing import Final
 
 import pytest
 
+from engine.person import Role
 from engine.store import Row, Store
-from tests.faults.clients import Client, Reply, at_once, started
+from tests.faults.clients import Client, Reply, at_once, started, token_of
 from tests.faults.promises import SOAK
 from tests.process.server import Server, body
 from tests.services.postgres import programs, running
@@ -42,7 +43,7 @@ def one_on_sqlite(tmp_path: Path) -> Iterator[list[Server]]:
 
 def each_has_one_effect(servers: Sequence[Server], requests: int, seed: int = 7) -> str:
     """Send requests of both kinds, each once to four times; every second one several times at the same moment."""
-    token = servers[0].command("token", "create", "--role", "admin")
+    token = token_of(servers[0], Role.ADMIN)
     client, retry = Client(token), Client(token)
     answers: dict[int, list[Reply]] = {}
     sent = Counter[str]()

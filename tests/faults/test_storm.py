@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.faults.clients import Client, at_once, started
+from engine.person import Role
+from tests.faults.clients import Client, at_once, started, token_of
 from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, answer, send
 
@@ -55,8 +56,8 @@ def memory(server: Server) -> int:
 
 
 def test_a_storm_is_accepted_as_a_whole_and_becomes_few_incidents(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    token = server.token("alertmanager")
-    reader = Client(server.command("token", "create", "--role", "agent"))
+    token = token_of(server, Role.MONITOR, "alertmanager")
+    reader = Client(token_of(server, Role.AGENT))
     client = Client(token)
     distinct = DELIVERIES * ALERTS // TIMES_EACH
     numbers = itertools.count()
@@ -114,7 +115,7 @@ def test_a_storm_is_accepted_as_a_whole_and_becomes_few_incidents(server: Server
 
 def quiet_is_heard(server: Server, flood: int = FLOOD, quiet: int = QUIET) -> str:
     """Send all of a flood at once, and then deliver from another source, one at a time: they come in between."""
-    token, other = server.token("alertmanager"), Client(server.token("generic"))
+    token, other = token_of(server, Role.MONITOR, "alertmanager"), Client(token_of(server, Role.MONITOR, "generic"))
     numbers = itertools.count()
     connections = [server.connect() for _ in range(flood)]
     waits: list[float] = []
