@@ -20,8 +20,8 @@ from tests.services.postgres import programs, running
 
 pytestmark = pytest.mark.process
 
-REQUESTS: Final = 200_000 if SOAK else 2_000
-ON_SQLITE: Final = 20_000 if SOAK else 600
+REQUESTS: Final = 200_000 if SOAK else 6_000
+ON_SQLITE: Final = 50_000 if SOAK else 4_000
 ROUTES: Final = ("/hooks/alertmanager", "/api/v1/incidents")
 
 

@@ -113,9 +113,9 @@ def test_a_transaction_that_sqlite_gave_up() -> None:
 def test_rows_of_a_view_without_their_position() -> None:
     with scratch() as folder:
         (folder / "sound").mkdir()
-        assert pairs.a_view_has_each_event_once(folder / "sound", 40) > 30
+        assert pairs.a_view_has_each_event_once(folder / "sound", 45) > 30
         (folder / "planted").mkdir()
-        said = fails(lambda: pairs.a_view_has_each_event_once(folder / "planted", 40, bugs.Parted))
+        said = fails(lambda: pairs.a_view_has_each_event_once(folder / "planted", 45, bugs.Parted))
     assert re.search("AssertionError: .* live view|AssertionError: .* differs", said), said
 
 
