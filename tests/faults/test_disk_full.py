@@ -28,6 +28,8 @@ CLIENTS: Final = 4
 DISK: Final = 96 * 2**20
 # What is refused while it is full, before there is space again.
 REFUSALS: Final = 60
+# The views look for something new once a second, and the answer of readyz must not come from there alone.
+STAYS_RED_SECONDS: Final = 2.5
 HTTP_REFUSED: Final = 503
 
 
@@ -99,7 +101,7 @@ class Load:
 
     def __init__(self, server: Server, client: Client) -> None:
         self._server, self._client = server, client
-        self.over = threading.Event()
+        self.over, self.paused = threading.Event(), threading.Event()
         self.acknowledged: list[UUID] = []
         self.refused: list[Reply] = []
         self.others: list[Reply] = []
@@ -107,6 +109,9 @@ class Load:
     def run(self, who: int) -> None:
         number = 0
         while not self.over.is_set():
+            if self.paused.is_set():
+                time.sleep(0.01)
+                continue
             number += 1
             reply = self._client.post(self._server, "/hooks/alertmanager", body(f"host-{who}-{number % 50}", f"host-{who}-x{number}", ended=number % 3 == 0))
             if reply.status == 202:
@@ -140,6 +145,12 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_everything_can_be_re
                     disk.fill(server)
                     until(lambda refused=refused: len(load.refused) > refused + REFUSALS)  # type: ignore[misc]  # bound per round
                     until(lambda: not ready())
+                    load.paused.set()  # nobody else tries meanwhile, and it stays red
+                    watched = time.monotonic()
+                    while time.monotonic() - watched < STAYS_RED_SECONDS:
+                        said = reader.get(server, "/readyz")
+                        assert (said.status, said.document["checks"]["store"] == "ok") == (503, False), "it is said to be ready"
+                    load.paused.clear()
                     assert reader.get(server, "/healthz").status == 200
                     assert len(reader.get(server, "/api/v1/alerts?limit=20").document["items"]) == 20
                     assert len(reader.get(server, "/api/v1/queue").document["items"]) == 1
