@@ -33,7 +33,7 @@ PLACES: Final[Sequence[tuple[str, int, str]]] = [
     for number in ((*range(1, 51),) if SOAK else (1, 2, 3, 5, 8, 13))
     for call, more in (("pwrite64", ""), ("pwrite64", "+"), ("fdatasync", ""), ("fdatasync", "+"))
 ]
-KILL_AFTER: Final = 2 if SOAK else 12
+KILL_AFTER: Final = 10 if SOAK else 12
 CLIENTS: Final = 4
 EACH: Final = 25 if SOAK else 10
 

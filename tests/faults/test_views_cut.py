@@ -10,5 +10,5 @@ pytestmark = [pytest.mark.files, pytest.mark.law]
 
 def test_whoever_folds_may_be_killed_at_any_statement() -> None:
     with scratch() as folder:
-        killed = pairs.a_view_has_each_event_once(folder, 1_300 if SOAK else 150)
+        killed = pairs.a_view_has_each_event_once(folder, 1_500 if SOAK else 150)
     assert killed >= (1_000 if SOAK else 100)
