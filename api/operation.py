@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import secrets
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from importlib.metadata import version
@@ -19,13 +20,15 @@ from api.measures import LEADS, READY, exposition
 from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
-from engine.ledger import Unit
+from engine.ledger import Unit, Work
 from monitors.kafka_intake import KafkaIntake
 from projections.kafka_relay import Relay
 from projections.runner import Runner
 
 VERSION: Final = version("tocsin")
 PATIENCE_SECONDS: Final = 2.0
+PROBE: Final = "probe"
+PROBE_BYTES: Final = 32 * 1024  # more than any page, so that it does not fit into one that is there already
 
 router = APIRouter(tags=["operation"])
 _asking = ThreadPoolExecutor(2, thread_name_prefix="operation")
@@ -122,7 +125,14 @@ def _stores(house: House) -> str:
     if house.ledger.failure is None:
         return "ok"
     try:
-        house.ledger.submit(Unit(lambda _: None, actor="tocsin")).result(PATIENCE_SECONDS)
+        house.ledger.submit(Unit(_write, actor="tocsin")).result(PATIENCE_SECONDS)
     except (TocsinError, TooLate) as error:
         return house.ledger.failure or str(error) or "does not answer"
     return "ok"
+
+
+def _write(work: Work) -> None:
+    """Something that needs space on the disk, and leaves nothing: a commit of nothing would succeed on a full one."""
+    text = secrets.token_hex(PROBE_BYTES // 2)
+    work.after.append(lambda store: store.set_meta(PROBE, text))
+    work.after.append(lambda store: store.drop_meta(PROBE))

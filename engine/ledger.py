@@ -218,6 +218,7 @@ class _Batch:
     cursors: dict[str, int | None] = field(default_factory=dict)  # as read, or as moved
     moved: dict[str, int] = field(default_factory=dict)
     milliseconds: int = 0
+    writes: bool = False
 
     def __post_init__(self) -> None:
         self.milliseconds = micros(self.now) // 1_000
@@ -301,7 +302,7 @@ class Ledger:
 
     @property
     def failure(self) -> str | None:
-        """Why the last commit failed; None where it did not."""
+        """Why the last commit that had something to write failed; None where it did not."""
         return self._failure
 
     def fact(self, row: Row) -> Fact:
@@ -448,7 +449,8 @@ class Ledger:
             self._insert()
             self.vault.flush()
             self.store.commit()
-            self._failure = None
+            if self._batch.writes:  # else it says nothing: there is always room for nothing
+                self._failure = None
         except Exception as error:  # whatever happened, nobody may be told that it was stored
             self._failure = str(error)
             self._abandon()
@@ -560,6 +562,7 @@ class Ledger:
 
     def _stage(self, work: Work, rows: list[Row]) -> None:
         batch = self._batch
+        batch.writes = batch.writes or bool(rows or work.after or work.timers or work.cursors)
         batch.rows += rows
         batch.facts += work.journal.facts
         for fact in work.journal.facts:

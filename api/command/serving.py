@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO, cast
 
 import structlog
 import typer
@@ -128,6 +128,19 @@ def handed_over() -> list[socket.socket]:
     return [socket.socket(fileno=HANDED_OVER + number) for number in range(int(os.environ.get("LISTEN_FDS", "0")))]
 
 
+class _Unfailing:
+    """Standard error, for the log. What cannot be written there is left out: a full disk must not end whoever wanted to tell of it."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logs() -> None:
     """JSON lines to standard error, except on a terminal, where people read."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
@@ -136,7 +149,7 @@ def configure_logs() -> None:
             structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.format_exc_info, renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing())),
         cache_logger_on_first_use=True,
     )
 

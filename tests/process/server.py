@@ -58,12 +58,16 @@ class Server:
         under: a command that runs it, such as strace.
         settings: its `TOCSIN_*`.
         role: `serve`, `api` or `worker`.
+
+    Args:
+        command: `tocsin`, or something that stands in for it.
     """
 
     def __init__(
-        self, folder: Path, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None, role: str = "serve", port: int | None = None
+        self, folder: Path, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None, role: str = "serve", port: int | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
-        self.settings, self.role = dict(settings or {}), role
+        self.settings, self.role, self._command = dict(settings or {}), role, tuple(command)
         self.folder, self.data, self.port, self.under = folder, folder / "data", port or free_port(), tuple(under)
         self._process: subprocess.Popen[str] | None = None
         self._said = (folder / "server.err").open("a")
@@ -76,7 +80,7 @@ class Server:
     def start(self) -> None:
         """Returns when it says that it is ready."""
         self._process = subprocess.Popen(
-            [*self.under, *COMMAND, self.role, "--port", str(self.port), "--data", str(self.data)],
+            [*self.under, *self._command, self.role, "--port", str(self.port), "--data", str(self.data)],
             cwd=ROOT, env=environment(**self.settings), stdout=subprocess.PIPE, stderr=self._said, text=True, start_new_session=True,
         )
         assert self._process.stdout is not None

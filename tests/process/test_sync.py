@@ -2,14 +2,14 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.process.server import Server, answer, body, send
+from tests.process.server import COMMAND, Server, answer, body, send
 
 SEQUENTIAL: Final = 120
 CLIENTS: Final = 8
@@ -81,15 +81,16 @@ def read_trace(lines: Iterator[str]) -> Trace:
     return trace
 
 
-@pytest.mark.process
-def test_between_each_request_and_its_acknowledgement_the_log_is_synced(tmp_path: Path) -> None:
-    record = tmp_path / "trace"
-    server = Server(tmp_path, under=("strace", "-f", "-qq", "-yy", "-s", "48", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(record)))
+def sync_before_each_answer(folder: Path, sequential: int, each: int, *, command: Sequence[str] = COMMAND) -> None:
+    """Deliver one after the other, then at once; the trace of a server shows a sync for each answer."""
+    record = folder / "trace"
+    tracer = ("strace", "-f", "-qq", "-yy", "-s", "48", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(record))
+    server = Server(folder, under=tracer, command=command)
     server.start()
     try:
         token = server.token("alertmanager")
         connection = server.connect()
-        for number in range(SEQUENTIAL):
+        for number in range(sequential):
             # A new alert, its repeat, its resolve: what writes least has to be as durable as what writes most.
             send(connection, token, body(f"host-{number // 3}", ended=number % 3 == 2))
             assert answer(connection).status == 202
@@ -97,7 +98,7 @@ def test_between_each_request_and_its_acknowledgement_the_log_is_synced(tmp_path
 
         def client(who: int) -> None:
             mine = server.connect()
-            for number in range(EACH):
+            for number in range(each):
                 send(mine, token, body(f"client-{who}-{number}"))
                 statuses.append(answer(mine).status)
 
@@ -106,15 +107,20 @@ def test_between_each_request_and_its_acknowledgement_the_log_is_synced(tmp_path
             thread.start()
         for thread in threads:
             thread.join()
-        assert statuses == [202] * (CLIENTS * EACH)
+        assert statuses == [202] * (CLIENTS * each)
     finally:
         server.stop()
         server.close()
     with record.open(errors="replace") as lines:
         trace = read_trace(lines)
-    assert trace.acknowledged == SEQUENTIAL + CLIENTS * EACH == 200
+    assert trace.acknowledged == sequential + CLIENTS * each
     assert trace.unproved == []
-    assert trace.syncs >= SEQUENTIAL
+    assert trace.syncs >= sequential
+
+
+@pytest.mark.process
+def test_between_each_request_and_its_acknowledgement_the_log_is_synced(tmp_path: Path) -> None:
+    sync_before_each_answer(tmp_path, SEQUENTIAL, EACH)
 
 
 def test_an_answer_without_a_sync_of_its_own_would_be_noticed() -> None:
