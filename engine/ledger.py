@@ -43,6 +43,8 @@ LONG_TO_FAIL_SECONDS: Final = 1.0
 MOST_CACHED: Final = 6_000
 MOST_IN_A_QUESTION: Final = 500
 LONG_STREAM: Final = 256
+# Of what other processes wrote meanwhile; where it is more, everything is read anew.
+MOST_CAUGHT_UP: Final = 2_000
 MOST_PREFETCHED: Final = 5_000
 # Facts of the last commits that are kept as they are; a delivery weighs as much as its monitoring events.
 MOST_FRESH: Final = 5_000
@@ -516,11 +518,26 @@ class Ledger:
     def _begin(self) -> None:
         head, others = self.store.begin()
         if others is not None:
-            for stream in others:
-                self._cache.pop(UUID(bytes=stream), None)
+            self._catch_up(others)
         self.reached = head.position
         # Never decreasing along positions, whatever the clock does.
         self._batch = _Batch(now=max(self.clock.now(), from_micros(head.recorded_at)))
+
+    def _catch_up(self, others: Sequence[tuple[int, bytes]]) -> None:
+        """Bring what is remembered up to what other processes wrote: streams that all of them write may be long."""
+        wanted = [position for position, stream in others if UUID(bytes=stream) in self._cache]
+        if len(wanted) > MOST_CAUGHT_UP:
+            self._cache.clear()
+            return
+        for first in range(0, len(wanted), MOST_IN_A_QUESTION):
+            for row in self.store.pending_at(wanted[first : first + MOST_IN_A_QUESTION]):
+                stream_id = UUID(bytes=row.stream)
+                known = self._cache.get(stream_id)
+                if known is not None:
+                    try:
+                        known.apply(self.fact(row))
+                    except Exception:  # whoever loads it reads it anew, and is told
+                        del self._cache[stream_id]
 
     def _decide(self, waiting: _Waiting) -> tuple[_Waiting, Any, BaseException | None]:
         unit = waiting.unit

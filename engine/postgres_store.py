@@ -8,7 +8,7 @@ The tables are made by `engine/postgres_schema.py`, and only by it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
@@ -177,8 +177,8 @@ class PostgresStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
-        def take() -> tuple[Head, Iterable[bytes] | None]:
+    def begin(self) -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
+        def take() -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
             connection = self._writer()
             cursor = connection.execute(_BEGIN)  # without values: all of it goes in one question
             while cursor.nextset():
@@ -188,8 +188,8 @@ class PostgresStore:
             known, self._known, self._last = self._known, head, None
             if known in (head, _NEVER):
                 return head, None
-            others = _ask(connection, "SELECT DISTINCT stream FROM ledger.events WHERE position > %s", (known.position,))
-            return head, [stream for (stream,) in others.fetchall()]
+            others = _ask(connection, "SELECT position, stream FROM ledger.events WHERE position > %s ORDER BY position", (known.position,))
+            return head, [(position, stream) for position, stream in others.fetchall()]
 
         return self._guarded(take)
 
@@ -255,6 +255,10 @@ class PostgresStore:
 
     def pending_stream(self, stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
         return self._inside(lambda connection: _stream(connection, stream, after, None, False, limit))
+
+    def pending_at(self, positions: Sequence[int]) -> list[Row]:
+        sql = f"SELECT {COLUMNS} FROM ledger.events WHERE position = ANY(%s) ORDER BY position"
+        return self._inside(lambda connection: [Row(*row) for row in _ask(connection, sql, (list(positions),)).fetchall()])
 
     def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
         sql = f"SELECT {COLUMNS} FROM ledger.events WHERE stream = ANY(%s) ORDER BY stream, version LIMIT %s"

@@ -6,7 +6,7 @@ The append lock is SQLite's write lock (BEGIN IMMEDIATE); `PRAGMA data_version` 
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -273,19 +273,19 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be written: {error}") from error
 
-    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
-        def take() -> tuple[Head, Iterable[bytes] | None]:
+    def begin(self) -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
+        def take() -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
             self._writer.execute("BEGIN IMMEDIATE")
             self._last = None
             version = self._writer.execute("PRAGMA data_version").fetchone()[0]
             if version == self._data_version:
                 self._committed = self._head
                 return self._head, None
-            others = self._writer.execute("SELECT DISTINCT stream FROM events WHERE position > ?", (self._head.position,))
-            streams = [bytes(row[0]) for row in others] if self._data_version != -1 else None
+            sql = "SELECT position, stream FROM events WHERE position > ? ORDER BY position"
+            others = self._writer.execute(sql, (self._head.position,)).fetchall() if self._data_version != -1 else None
             self._data_version, self._head = version, self._head_of(self._writer)
             self._committed = self._head
-            return self._head, streams
+            return self._head, others
 
         return self._guarded(take)
 
@@ -326,6 +326,10 @@ class SqliteStore:
             "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, state = excluded.state"
         )
         self._execute(sql, (stream, version, state))
+
+    def pending_at(self, positions: Sequence[int]) -> list[Row]:
+        sql = f"SELECT {COLUMNS} FROM events WHERE position IN ({', '.join('?' * len(positions))}) ORDER BY position"
+        return self._inside(lambda: [Row(*row) for row in self._writer.execute(sql, positions)])
 
     def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
         marks = ", ".join("?" * len(streams))

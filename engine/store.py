@@ -3,7 +3,7 @@
 One writer at a time: between `begin` and `commit` or `rollback` the append lock is held. Readers see committed rows only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 # Of the tables, whatever database they are on; kept in the store, so that an older Tocsin leaves it alone.
@@ -154,8 +154,12 @@ class Store(Reader, Protocol):
         """
         ...
 
-    def begin(self) -> tuple[Head, Iterable[bytes] | None]:
-        """Take the append lock. Gives the head, and the streams that others wrote since our last commit (None: nobody did)."""
+    def begin(self) -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
+        """Take the append lock. Gives the head, and what others wrote since our last commit: positions and their streams (None: nobody did)."""
+        ...
+
+    def pending_at(self, positions: Sequence[int]) -> list[Row]:
+        """The rows at these positions, in log order, as the open transaction sees them."""
         ...
 
     def insert(self, rows: Sequence[Row]) -> None: ...

@@ -568,3 +568,29 @@ def test_a_stream_that_cannot_be_read_concerns_only_who_asks_for_it(ledger: Ledg
     assert futures[good].result(PATIENCE) == 1
     with pytest.raises(ValueError, match="no such shape"):
         futures[bad].result(PATIENCE)
+
+
+def test_what_another_process_wrote_is_caught_up_with_and_not_read_anew(watched: tuple[Ledger, WatchedStore], tmp_path: Path, clock: SimulatedClock) -> None:
+    ledger, store = watched
+    stream_id = uuid4()
+    run(ledger, opens(stream_id))
+    read: list[bytes] = []
+    answer = store.pending_stream
+
+    def counted(stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
+        read.append(stream)
+        return answer(stream, after=after, limit=limit)
+
+    with opened(tmp_path, clock) as (other, _):
+        for _round in range(5):
+            for _join in range(3):
+                run(other, joins(stream_id))
+            store.pending_stream = counted  # type: ignore[method-assign,assignment]  # only looked at
+            run(ledger, joins(stream_id))
+    assert stream_id.bytes not in read
+    versions = [fact.version for fact in ledger.stream(stream_id)]
+    assert versions == list(range(1, 22))
+    remembered = ledger._cache[stream_id]
+    assert isinstance(remembered, Correlation)
+    fresh = ledger.get(Correlation, stream_id)
+    assert (remembered.version, remembered.firing) == (fresh.version, fresh.firing)
