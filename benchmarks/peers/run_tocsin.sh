@@ -7,7 +7,7 @@ cd "$ROOT"; export PYTHONPATH="$ROOT" TOCSIN_DATA=$P/tocsin-data TOCSIN_MASTER_K
 PID=""; trap '[ -n "$PID" ] && stop $PID' EXIT
 fresh() { [ -n "$PID" ] && stop "$PID"; PID=""; rm -rf "$TOCSIN_DATA" "$TOCSIN_MASTER_KEY_FILE"
   if [ "$STORE" = postgres ]; then psqlx -c "drop database if exists tocsin with (force)" -c "create database tocsin"
-    export TOCSIN_DATABASE=postgresql://postgres@127.0.0.1:55433/tocsin; "$BIN/tocsin" migrate >/dev/null; rm -rf "$TOCSIN_DATA"; fi; }
+    export TOCSIN_DATABASE=postgresql://postgres@127.0.0.1:55433/tocsin; "$BIN/tocsin" migrate --tables >/dev/null; rm -rf "$TOCSIN_DATA"; fi; }
 serve() { "$BIN/tocsin" serve --port 18090 > "$P/tocsin.out" 2> "$P/tocsin.err" & PID=$!; waithttp $U/healthz || exit 1; sleep 2
   T="Bearer $("$BIN/tocsin" token create --role admin)"; }
 empty() { fresh; serve; }
