@@ -9,6 +9,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8800
 
+# Left out of the quick part: what starts a PostgreSQL of its own, and what is broken on purpose.
+SLOW := tests/engine/test_postgres_store.py tests/api/test_copy.py tests/api/test_backup.py tests/faults tests/planted tests/notices/test_sending.py
+
 .PHONY: run install test check bench soak lock words clean
 
 run: $(VENV)/.run
@@ -45,7 +48,7 @@ test: $(VENV)/.test
 
 check: $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not kafka" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not kafka" $(SLOW:%=--ignore=%) tests
 
 .PHONY: lint
 lint:
