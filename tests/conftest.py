@@ -27,7 +27,7 @@ from engine.vault import Vault
 from monitors.intake import Intake, Receipt
 from monitors.integrations.registry import ADAPTERS, adapter_named
 from tests.services import kafka_program
-from tests.stores import ON_POSTGRES, keyring_at, settings_at, store_at
+from tests.stores import ON_POSTGRES, dropping_databases, keyring_at, settings_at, store_at
 
 if TYPE_CHECKING:
     from tests.notices.post import PostOffice, Receiver
@@ -69,8 +69,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str:
 
 
 @pytest.fixture(autouse=ON_POSTGRES)
-def databases_behind_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that is given a folder works on the database that stands for it."""
+def databases_behind_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that is given a folder works on the database that stands for it. A test's databases end with it."""
 
     def found(**overrides: Any) -> Settings:
         data = overrides.pop("data", None)
@@ -78,6 +78,8 @@ def databases_behind_folders(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in ("opening", "keeping", "serving", "administration"):
         monkeypatch.setattr(f"api.command.{module}.load_settings", found)
+    with dropping_databases():
+        yield
 
 
 @pytest.fixture

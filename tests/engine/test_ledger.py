@@ -467,7 +467,7 @@ def test_a_listener_hears_each_new_head_and_its_fault_stops_nobody(ledger: Ledge
     for _ in range(3):
         run(ledger, opens(uuid4()))
     run(ledger, lambda _: None)  # answered after what was told before it
-    assert heard[:3] == [1, 2, 3]
+    assert list(dict.fromkeys(heard)) == [1, 2, 3]  # PostgreSQL may tell of a head again, as it does of other processes' heads
 
 
 def test_a_caller_who_gave_up_stops_nobody(ledger: Ledger) -> None:

@@ -42,6 +42,11 @@ def _runs(process: int) -> bool:
         return False
 
 
+def name_in(address: str) -> str:
+    """The name of the database at an address."""
+    return address.partition("?")[0].rpartition("/")[2]
+
+
 class Postgres:
     """One server. `crash` and `start` do to it what faults do."""
 
@@ -169,6 +174,11 @@ class Postgres:
             connection.execute(f"GRANT CREATE ON DATABASE {name} TO app")  # a copy of a database has its own rights
         return self.address(name)
 
+    def drop(self, address: str) -> None:
+        """Be rid of a database, and of who is still connected to it."""
+        with self.superuser() as connection:
+            connection.execute(f"DROP DATABASE {name_in(address)} WITH (FORCE)")
+
 
 @contextlib.contextmanager
 def running(*, durable: bool = True, archived: bool = False) -> Iterator[Postgres]:
@@ -187,7 +197,7 @@ def running(*, durable: bool = True, archived: bool = False) -> Iterator[Postgre
 def pooled(server: Postgres, address: str) -> Iterator[str]:
     """The address of a database through a pgbouncer in transaction mode, as it is configured by default otherwise."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    name = address.partition("?")[0].rpartition("/")[2]
+    name = name_in(address)
     with tempfile.TemporaryDirectory(prefix="pb", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         settings = Path(folder) / "pgbouncer.ini"
