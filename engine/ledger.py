@@ -318,13 +318,13 @@ class Ledger:
                     taken.append(waiting)
             log.error("commit failed", error=str(error), units=len(taken))
             refusal = error if isinstance(error, TocsinError) else StoreUnavailable(f"the store cannot be written: {error}")
-            outcomes = [(waiting, None, refusal) for waiting in taken]
-        else:
-            self.last_position = self.reached
-            self._remember()
-            self._trim()
-            self._tell(self.last_position)
-        _answer(outcomes)
+            _answer([(waiting, None, refusal) for waiting in taken])
+            return
+        self.last_position = self.reached
+        _answer(outcomes)  # first of all: they wait
+        self._remember()
+        self._trim()
+        self._tell(self.last_position)
 
     def _gulp(self) -> list[_Waiting]:
         """The next units whose turn it is."""
@@ -332,7 +332,8 @@ class Ledger:
         expected = 0
         while len(gulp) < MOST_IN_A_GULP and expected < MOST_IN_A_QUESTION and (waiting := self._turns.take()) is not None:
             gulp.append(waiting)
-            expected += sum(len(streams) for streams in waiting.unit.expected.streams.values())
+            for streams in waiting.unit.expected.streams.values():
+                expected += len(streams)
         return gulp
 
     def _expect(self, gulp: Sequence[_Waiting]) -> None:
