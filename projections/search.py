@@ -13,6 +13,7 @@ out, and what it leaves is what a rebuild gives once the person's key is destroy
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -41,6 +42,7 @@ TEXTS: Final = (
 )
 FACTS: Final = ("ticket", "id", "requester", "code", "automatic", "solved", "solved_at", "commented")
 COLUMNS: Final = FACTS + TEXTS
+_ROW: Final = attrgetter(*COLUMNS)
 # Columns of the index, in its order; `public` and `internal` are the comments.
 INDEXED: Final = (*TEXTS, "public", "internal")
 # What belongs to the requester, and goes with them.
@@ -131,7 +133,8 @@ class Document:
         return document
 
     def row(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in COLUMNS)
+        found: tuple[Any, ...] = _ROW(self)
+        return found
 
     # -- what events bring; the functions of BRINGS ------------------------------------------------------------------
 
