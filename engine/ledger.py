@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -169,10 +170,10 @@ class Ledger:
         fresh = self._fresh.get(row.position)
         if fresh is not None and self.vault.destroyed == self._fresh_since:
             return fresh
-        stream_id = UUID(bytes=row.stream)
+        stream_id = _uuid(row.stream)
         return Fact(
             stream_id=stream_id, version=row.version, event=self.codec.decode(row.type, row.state, stream_id, row.version),
-            actor=row.actor, correlation_id=UUID(bytes=row.correlation), cause=row.cause, position=row.position,
+            actor=row.actor, correlation_id=_uuid(row.correlation), cause=row.cause, position=row.position,
             recorded_at=from_micros(row.recorded_at),
         )
 
@@ -498,6 +499,11 @@ class Ledger:
 CACHED_KINDS: Final = frozenset(
     {"alert", "correlation", "incident", "request", "source", "rule", "recipient", "rulebook", "service", "team", Timer.KIND}
 )
+
+
+@lru_cache(maxsize=4_096)  # facts of one stream, and of one unit, lie close together in the log
+def _uuid(value: bytes) -> UUID:
+    return UUID(bytes=value)
 
 
 def _weight(fact: Fact) -> int:
