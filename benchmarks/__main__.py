@@ -9,6 +9,7 @@ import sys
 from benchmarks import (
     backup,
     copying,
+    depth,
     files,
     growth,
     intake,
@@ -27,7 +28,7 @@ from benchmarks import (
 MEASUREMENTS = {
     "ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run, "move_in": move_in.run,
     "notices": notices.run, "search": search.run, "postgres": postgres.run, "files": files.run, "growth": growth.run,
-    "kafka": kafka.run, "replay": replay.run,
+    "kafka": kafka.run, "replay": replay.run, "depth": depth.run,
     "copy": copying.run, "processes": processes.run,
 }
 
