@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,6 +105,7 @@ class Ledger:
         self._fresh_since = vault.destroyed
         self.last_position = self.reached = store.head().position
         self._cache: OrderedDict[UUID, Aggregate] = OrderedDict()
+        self._numbers: dict[str, int] = {}  # the last given out, as long as nobody else writes
         self._batch = _Batch(now=clock.now())
         self._turns: Turns[_Waiting] = Turns()
         self._listeners: list[Callable[[int], None]] = []
@@ -235,13 +236,13 @@ class Ledger:
             known[digest] = digest in self.store.known_bodies((digest,))
         return known[digest]
 
-    def _prefetch(self, aggregate_class: type[Aggregate], stream_ids: Collection[UUID]) -> None:
-        missing = [stream_id for stream_id in stream_ids if stream_id not in self._cache]
+    def _prefetch(self, wanted: Mapping[UUID, type[Aggregate]]) -> None:
+        missing = [stream_id for stream_id in wanted if stream_id not in self._cache]
         if any(stream_id in self._batch.touched for stream_id in missing):
             self._insert()
         for first in range(0, len(missing), MOST_IN_A_QUESTION):
             part = missing[first : first + MOST_IN_A_QUESTION]
-            found = {stream_id: aggregate_class(stream_id) for stream_id in part}
+            found = {stream_id: wanted[stream_id](stream_id) for stream_id in part}
             rows = self.store.pending_streams([stream_id.bytes for stream_id in part], MOST_PREFETCHED)
             if len(rows) == MOST_PREFETCHED:
                 return  # long streams among them: each is read on its own, from its snapshot
@@ -260,7 +261,8 @@ class Ledger:
     def count(self, kind: str) -> int:
         numbers = self._batch.numbers
         if kind not in numbers:
-            numbers[kind] = self.store.count(kind)
+            known = self._numbers.get(kind)
+            numbers[kind] = self.store.count(kind) if known is None else known
         numbers[kind] += 1
         return numbers[kind]
 
@@ -302,8 +304,9 @@ class Ledger:
                 outcomes.extend(self._decide(waiting) for waiting in gulp)
                 if len(taken) >= MOST_IN_A_BATCH or time.monotonic() > deadline:
                     break
-            for kind, last in self._batch.numbers.items():
-                self.store.set_count(kind, last)
+            if self._batch.facts:  # who took a number and recorded nothing did not need it
+                for kind, last in self._batch.numbers.items():
+                    self.store.set_count(kind, last)
             for name, position in self._batch.moved.items():
                 self.store.set_cursor(name, position)
             self._insert()
@@ -322,6 +325,8 @@ class Ledger:
             _answer([(waiting, None, refusal) for waiting in taken])
             return
         self.last_position = self.reached
+        if self._batch.facts:
+            self._numbers.update(self._batch.numbers)
         _answer(outcomes)  # first of all: they wait
         self._remember()
         self._trim()
@@ -339,14 +344,13 @@ class Ledger:
 
     def _expect(self, gulp: Sequence[_Waiting]) -> None:
         """Read what they are going to ask for: one question for many."""
-        streams: dict[type[Aggregate], set[UUID]] = {}
+        streams: dict[UUID, type[Aggregate]] = {}
         bodies: set[bytes] = set()
         for waiting in gulp:
             for aggregate_class, stream_ids in waiting.unit.expected.streams.items():
-                streams.setdefault(aggregate_class, set()).update(stream_ids)
+                streams.update(dict.fromkeys(stream_ids, aggregate_class))
             bodies.update(waiting.unit.expected.bodies)
-        for aggregate_class, wanted in streams.items():
-            self._prefetch(aggregate_class, wanted)
+        self._prefetch(streams)
         bodies -= self._batch.known_bodies.keys()
         if bodies:
             kept = self.store.known_bodies(tuple(bodies))
@@ -377,6 +381,7 @@ class Ledger:
     def _begin(self) -> None:
         head, others = self.store.begin()
         if others is not None:
+            self._numbers.clear()  # they are given out only with an event
             self._catch_up(others)
         self.reached = head.position
         # Never decreasing along positions, whatever the clock does.
@@ -486,6 +491,7 @@ class Ledger:
     def _abandon(self) -> None:
         """Nothing of this batch happened: drop every state that it may have changed."""
         self._cache.clear()
+        self._numbers.clear()
         self.vault.forget_unsaved()
         with contextlib.suppress(Exception):
             self.store.rollback()

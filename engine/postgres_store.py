@@ -8,7 +8,7 @@ The tables are made by `engine/postgres_schema.py`, and only by it.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
@@ -65,6 +65,8 @@ class PostgresStore:
         self._address, self._pooled = address, pooled
         self._known = _NEVER
         self._last: Row | None = None
+        # Writes that nobody has told the database yet: (statement, values, or values of each row). They go with the next question, or the commit.
+        self._untold: list[tuple[str, Sequence[Any], bool]] = []
         self._connection: Connection | None = None
         self._listener: Listener | None = None
         self._pool = Pool(address, name="tocsin readers", pooled=pooled, most=READERS)
@@ -108,7 +110,7 @@ class PostgresStore:
     def stream(
         self, stream: bytes, *, after: int = 0, upto: int | None = None, newest_first: bool = False, limit: int | None = None
     ) -> list[Row]:
-        return self._read(lambda connection: _stream(connection, stream, after, upto, newest_first, limit))
+        return [Row(*row) for row in self._rows(*_stream(stream, after, upto, newest_first, limit))]
 
     def position_at(self, instant: int) -> int:
         """By bisection: recorded_at never decreases along positions, so no index on it is needed."""
@@ -179,6 +181,7 @@ class PostgresStore:
 
     def begin(self) -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
         def take() -> tuple[Head, Sequence[tuple[int, bytes]] | None]:
+            self._untold.clear()
             connection = self._writer()
             cursor = connection.execute(_BEGIN)  # without values: all of it goes in one question
             while cursor.nextset():
@@ -206,11 +209,16 @@ class PostgresStore:
                 self._connection.close()
             self._connection = None
 
-    def _inside(self, action: Callable[[Connection], T]) -> T:
-        """Do something within the open transaction; after a fault in it there is none, and nothing of it may pass for the whole."""
+    def _open(self) -> Connection:
+        """Where the open transaction is; after a fault in it there is none, and nothing of it may pass for the whole."""
         connection = self._connection
         if connection is None or connection.closed or connection.info.transaction_status is not TransactionStatus.INTRANS:
             raise StoreUnavailable("the store cannot be written: the transaction was given up")
+        return connection
+
+    def _inside(self, action: Callable[[Connection], T]) -> T:
+        """Do something within the open transaction."""
+        connection = self._open()
         return self._guarded(lambda: action(connection))
 
     @staticmethod
@@ -223,27 +231,54 @@ class PostgresStore:
             raise StoreUnavailable(f"the store cannot be written: {said(error)}") from error
 
     def insert(self, rows: Sequence[Row]) -> None:
-        def put(connection: Connection) -> None:
-            with connection.cursor(binary=True) as cursor:
-                if len(rows) < LEAST_COPIED:
-                    cursor.executemany(_INSERT, rows)
-                    return
-                with cursor.copy(_COPY) as copy:
-                    copy.set_types(_TYPES)
-                    for row in rows:
-                        copy.write_row(row)
+        def copy(connection: Connection) -> None:
+            with connection.cursor() as cursor, cursor.copy(_COPY) as target:
+                target.set_types(_TYPES)
+                for row in rows:
+                    target.write_row(row)
 
-        if not rows:
-            return
-        self._inside(put)
-        self._last = rows[-1]
+        if len(rows) < LEAST_COPIED:
+            self._execute_many(_INSERT, rows)
+        else:
+            self._inside(copy)
+        if rows:
+            self._last = rows[-1]
 
     def _execute(self, sql: str, values: Sequence[object]) -> None:
-        self._inside(lambda connection: connection.execute(sql, values))
+        self._untold.append((sql, values, False))
+
+    def _execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        if rows:
+            self._untold.append((sql, rows, True))
+
+    @contextlib.contextmanager
+    def _together(self, connection: Connection) -> Iterator[None]:
+        """What nobody has told the database yet, and what is said inside, in one message; a fault of either is raised at its end."""
+        untold, self._untold = self._untold, []
+        with connection.pipeline(), connection.cursor() as cursor:
+            for sql, values, many in untold:
+                if many:
+                    cursor.executemany(sql, values)
+                else:
+                    cursor.execute(sql, values)
+            yield
+
+    def _asked(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Rows, as the open transaction sees them."""
+
+        def ask(connection: Connection) -> list[tuple[Any, ...]]:
+            if not self._untold:
+                return _ask(connection, sql, values).fetchall()
+            with self._together(connection):
+                cursor = _ask(connection, sql, values)
+            return cursor.fetchall()
+
+        return self._inside(ask)
 
     def _one(self, sql: str, values: Sequence[object]) -> tuple[Any, ...] | None:
         """The first row, as the open transaction sees it."""
-        return self._inside(lambda connection: _ask(connection, sql, values).fetchone())
+        rows = self._asked(sql, values)
+        return rows[0] if rows else None
 
     def count(self, kind: str) -> int:
         row = self._one("SELECT last FROM ledger.counters WHERE kind = %s", (kind,))
@@ -254,15 +289,15 @@ class PostgresStore:
         self._execute(sql, (kind, last))
 
     def pending_stream(self, stream: bytes, *, after: int = 0, limit: int | None = None) -> list[Row]:
-        return self._inside(lambda connection: _stream(connection, stream, after, None, False, limit))
+        return [Row(*row) for row in self._asked(*_stream(stream, after, None, False, limit))]
 
     def pending_at(self, positions: Sequence[int]) -> list[Row]:
         sql = f"SELECT {COLUMNS} FROM ledger.events WHERE position = ANY(%s) ORDER BY position"
-        return self._inside(lambda connection: [Row(*row) for row in _ask(connection, sql, (list(positions),)).fetchall()])
+        return [Row(*row) for row in self._asked(sql, (list(positions),))]
 
     def pending_streams(self, streams: Sequence[bytes], limit: int) -> list[Row]:
         sql = f"SELECT {COLUMNS} FROM ledger.events WHERE stream = ANY(%s) ORDER BY stream, version LIMIT %s"
-        return self._inside(lambda connection: [Row(*row) for row in _ask(connection, sql, (list(streams), limit)).fetchall()])
+        return [Row(*row) for row in self._asked(sql, (list(streams), limit))]
 
     def snapshot(self, stream: bytes) -> tuple[int, bytes] | None:
         row = self._one("SELECT version, state FROM ledger.snapshots WHERE stream = %s", (stream,))
@@ -277,16 +312,11 @@ class PostgresStore:
 
     def known_bodies(self, digests: Sequence[bytes]) -> set[bytes]:
         sql = "SELECT digest FROM ledger.bodies WHERE digest = ANY(%s)"
-        return self._inside(lambda connection: {digest for (digest,) in _ask(connection, sql, (list(digests),)).fetchall()})
+        return {digest for (digest,) in self._asked(sql, (list(digests),))}
 
     def keep_bodies(self, bodies: Sequence[KeptBody]) -> None:
         sql = "INSERT INTO ledger.bodies (digest, length, key, sealed, recorded_at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-
-        def put(connection: Connection) -> None:
-            with connection.cursor() as cursor:
-                cursor.executemany(sql, bodies)
-
-        self._inside(put)
+        self._execute_many(sql, bodies)
 
     def rejected_bytes(self, source: str, day: str) -> int:
         row = self._one("SELECT bytes FROM ledger.rejected_bytes WHERE source = %s AND day = %s", (source, day))
@@ -300,18 +330,11 @@ class PostgresStore:
         self._execute(sql, (source, day, length))
 
     def set_timers(self, timers: Sequence[DueTimer]) -> None:
-        if not timers:
-            return
         sql = (
             "INSERT INTO ledger.timers (timer, owner, purpose, due_at) VALUES (%s, %s, %s, %s) "
             "ON CONFLICT (timer) DO UPDATE SET purpose = excluded.purpose, due_at = excluded.due_at"
         )
-
-        def put(connection: Connection) -> None:
-            with connection.cursor() as cursor:
-                cursor.executemany(sql, timers)
-
-        self._inside(put)
+        self._execute_many(sql, timers)
 
     def clear_timers(self, timers: Sequence[bytes]) -> None:
         if timers:
@@ -398,19 +421,20 @@ class PostgresStore:
         Raises:
             StoreUnavailable: nothing was stored; or the database went away in between and cannot say.
         """
-        connection, last = self._connection, self._last
-        if connection is None or connection.closed or connection.info.transaction_status is not TransactionStatus.INTRANS:
-            raise StoreUnavailable("the store cannot be written: the transaction was given up")
+        connection, last = self._open(), self._last
         try:
-            told = f"SELECT pg_notify('{CHANNEL}', '{last.position}'); COMMIT" if last else "COMMIT"
-            cursor = connection.execute(told)
-            while cursor.nextset():
-                pass
+            with self._together(connection):
+                if last is not None:
+                    connection.execute(f"SELECT pg_notify('{CHANNEL}', '{last.position}')")
+                cursor = connection.execute("COMMIT")
             # A COMMIT after a fault is answered by ROLLBACK, and that is no error.
             if cursor.statusmessage != "COMMIT":
                 raise StoreUnavailable("the store cannot be written: the database rolled it back")
+        except psycopg.IntegrityError as error:
+            raise AlreadyStored(said(error)) from error
         except psycopg.Error as error:
-            if not self._landed():
+            # Where it stopped at a fault before its end, it did not happen.
+            if connection.info.transaction_status is TransactionStatus.INERROR or not self._landed():
                 raise StoreUnavailable(f"the store cannot be written: {said(error)}") from error
         if last is not None:
             self._known = Head(last.position, last.recorded_at)
@@ -434,6 +458,7 @@ class PostgresStore:
         return found is not None and Row(*found) == last
 
     def rollback(self) -> None:
+        self._untold.clear()
         connection = self._connection
         if connection is not None and not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
             try:
@@ -456,10 +481,8 @@ def _ask(connection: Connection, sql: str, values: Sequence[object] = ()) -> "ps
     return connection.execute(sql, values, binary=True)
 
 
-def _stream(
-    connection: Connection, stream: bytes, after: int, upto: int | None, newest_first: bool, limit: int | None
-) -> list[Row]:
+def _stream(stream: bytes, after: int, upto: int | None, newest_first: bool, limit: int | None) -> tuple[str, Sequence[object]]:
+    """The question for rows of a stream, and its values."""
     sql = f"SELECT {COLUMNS} FROM ledger.events WHERE stream = %s AND version > %s AND version <= %s ORDER BY version"
     sql += " DESC LIMIT %s" if newest_first else " LIMIT %s"
-    return [Row(*row) for row in _ask(connection, sql, (stream, after, 2**31 - 1 if upto is None else upto, limit)).fetchall()]
-
+    return sql, (stream, after, 2**31 - 1 if upto is None else upto, limit)

@@ -145,7 +145,10 @@ class Reader(Protocol):
 
 
 class Store(Reader, Protocol):
-    """Adds the one writer, used by the ledger's committer only."""
+    """Adds the one writer, used by the ledger's committer only.
+
+    What is written may be told to the database later, with the next question or the commit; so a fault of it may be raised there.
+    """
 
     def watch(self, told: Callable[[int], None]) -> None:
         """From now on, say the position of each commit, whichever process's, where this database can; on another thread.

@@ -501,6 +501,7 @@ def test_a_version_is_stored_once_even_if_a_writer_would_not_ask(ledger: Ledger,
     beside.begin()
     with pytest.raises(AlreadyStored):
         beside.insert([row._replace(position=2)])
+        beside.commit()  # PostgreSQL is told of both at once
     beside.rollback()
     beside.close()
 
