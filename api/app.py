@@ -64,6 +64,7 @@ def create_app(house: House, runner: Runner, *, works: bool = True, reads: bool 
     app.state.streams, app.state.bodies, app.state.presence = watch.Streams(), Bodies(), Presence()
     app.state.address = address or house.settings.address
     app.state.portal_limits = Limits(house.clock, house.settings.portal_networks)
+    kafka_front.front_of(app)  # what is wrong with its settings is told at the start
     problem.install(app)
     app.add_middleware(Measured)
     app.add_middleware(Guarded)

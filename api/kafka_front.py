@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from fastapi import FastAPI
 from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from kafka.producer.future import FutureRecordMetadata
@@ -24,7 +25,7 @@ from engine.errors import InvalidInput, MalformedDelivery, Overloaded, StoreUnav
 from engine.identity import NewIds
 from engine.vault import Vault
 from monitors.intake import Heard
-from monitors.kafka_client import Topics, Writer
+from monitors.kafka_client import Topics, Writer, last_words
 from monitors.kafka_record import Unreadable, envelope, mark_of, printable
 
 # A record that is not acknowledged after so long is given up, and its sender told to come again.
@@ -33,6 +34,8 @@ PATIENCE_SECONDS: Final = 8.0
 MOST_WAITING: Final = 2_048
 MOST_REMEMBERED: Final = 5_000
 CONNECTING_THREADS: Final = 4
+
+log = structlog.get_logger(__name__)
 
 
 class BrokerAway(StoreUnavailable):
@@ -43,7 +46,11 @@ class BrokerAway(StoreUnavailable):
 
 
 class Front:
-    """Of one process."""
+    """Of one process.
+
+    Attributes:
+        trouble: why the last delivery was not accepted; None: it was.
+    """
 
     def __init__(self, house: House, topics: Topics) -> None:
         self._vault, self._clock, self._topics = house.vault, house.clock, topics
@@ -52,6 +59,7 @@ class Front:
         self._threads = ThreadPoolExecutor(CONNECTING_THREADS, thread_name_prefix="kafka-front")
         self._writer: Writer | None = None
         self._connected = False
+        self.trouble: str | None = None
         self._waiting = 0
         self._accepted: OrderedDict[UUID, str] = OrderedDict()
 
@@ -88,13 +96,23 @@ class Front:
             raise MalformedDelivery("$", "expected a body that fits into a record of the topic (max.message.bytes)", status=413) from None
         except (KafkaError, TimeoutError) as error:
             self._connected = False
+            self._failed(last_words() or repr(error))
             raise BrokerAway from error
         finally:
             self._waiting -= 1
+        if self.trouble is not None:
+            log.info("deliveries are accepted again")
+            self.trouble = None
         self._accepted[delivery] = source
         if len(self._accepted) > MOST_REMEMBERED:
             self._accepted.popitem(last=False)
         return delivery
+
+    def _failed(self, why: str) -> None:
+        """Say it once, for as long as it lasts."""
+        if self.trouble is None:
+            log.error("deliveries are not accepted", why=why)
+        self.trouble = why
 
     def has_accepted(self, delivery: UUID, source: str | None) -> bool:
         """Whether it is one of the last that this process accepted (None: of whatever source)."""

@@ -42,8 +42,8 @@ class Transactions:
         self._topic = topic
         milliseconds = int(SECONDS * 1_000)
         try:
-            self._producer = KafkaProducer(
-                **topics.connection(), acks="all", transactional_id=f"tocsin-relay-{store_id}", max_block_ms=milliseconds,
+            self._producer = topics.client(
+                KafkaProducer, acks="all", transactional_id=f"tocsin-relay-{store_id}", max_block_ms=milliseconds,
                 delivery_timeout_ms=milliseconds, request_timeout_ms=milliseconds, batch_size=BATCH_BYTES,
                 max_request_size=topics.max_record_bytes,
             )

@@ -4,18 +4,32 @@ from collections import Counter
 
 from api.house import House
 from api.measures import DELIVERIES, OBSERVATIONS
-from api.settings import Settings
+from api.settings import BadSettings, Settings
 from monitors.intake import Receipt
 from monitors.kafka_client import Topics
 from monitors.kafka_intake import KafkaIntake
+from monitors.kafka_security import Security, Unusable
 
 
 def topics_of(settings: Settings) -> Topics | None:
-    """Where these settings say that deliveries lie; None: there is no Kafka."""
+    """Where these settings say that deliveries lie; None: there is no Kafka.
+
+    Raises:
+        BadSettings: a file for TLS or of the password cannot be used.
+    """
     if settings.kafka is None:
         return None
+    security = Security(
+        tls=settings.kafka_tls, ca_file=settings.kafka_ca_file, certificate_file=settings.kafka_certificate_file, key_file=settings.kafka_key_file,
+        user=settings.kafka_user, password_file=settings.kafka_password_file, mechanism=settings.kafka_mechanism,
+    )
+    try:
+        security.check()
+    except Unusable as error:
+        raise BadSettings(str(error)) from error
     return Topics(
-        servers=settings.kafka, deliveries=settings.kafka_deliveries, group=settings.kafka_group, max_body_bytes=settings.max_body_bytes
+        servers=settings.kafka, deliveries=settings.kafka_deliveries, group=settings.kafka_group, max_body_bytes=settings.max_body_bytes,
+        security=security,
     )
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from api.door import house_of
 from api.house import House
+from api.kafka_front import Front
 from api.measures import LEADS, READY, exposition
 from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
@@ -46,7 +47,8 @@ async def readyz(request: Request) -> Response:
     asked = _asking.submit(_state, house, getattr(state, "runner", None), getattr(state, "leadership", None))
     found = await _soon(asked)
     if found is not None:
-        _add_kafka(found, getattr(state, "reader", None), getattr(state, "relay", None), alone=not hasattr(state, "runner"))
+        reader, relay, front = (getattr(state, name, None) for name in ("reader", "relay", "front"))
+        _add_kafka(found, reader, relay, front, alone=not hasattr(state, "runner"))
     if found is None:
         found = {"status": "not ready", "checks": {"store": "the database does not answer"}, "version": VERSION, "store": house.store_id}
     ready = found["status"] == "ok"
@@ -103,7 +105,7 @@ def _state(house: House, runner: Runner | None, leadership: Leadership | None) -
     return state
 
 
-def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay | None, *, alone: bool) -> None:
+def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay | None, front: Front | None, *, alone: bool) -> None:
     """What keeps deliveries or events from going through Kafka.
 
     Args:
@@ -118,6 +120,8 @@ def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay |
             found["status"] = "not ready"
     if relay is not None:
         found["kafka_out"] = relay.trouble or "ok"
+    if front is not None:
+        found["kafka_front"] = front.trouble or "ok"
 
 
 def _stores(house: House) -> str:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import TocsinError
+from monitors.kafka_security import Mechanism
 
 PREFIX: Final = "TOCSIN_"
 SETTINGS_FILE: Final = "TOCSIN_SETTINGS"
@@ -105,6 +106,10 @@ class Settings(BaseSettings):
         kafka_deliveries: the topic of deliveries; what cannot be taken goes to that name with `.dead`.
         kafka_events: the topic that the log is published to; empty: it is not.
         kafka_group: the consumers' group that shares its partitions.
+        kafka_tls: speak TLS to its brokers.
+        kafka_ca_file: certificates that theirs must come from; None: those that the system trusts.
+        kafka_certificate_file: our own certificate for brokers that ask for one, and `kafka_key_file` its key.
+        kafka_user: whom its brokers know us as; `kafka_password_file` holds the password, `kafka_mechanism` says how it is proved.
         intake: what a hook does with a delivery: decide it, or put it into the topic.
         master_key_file: None: beside the data folder (`DATA.key`), never inside it.
         clock: the clock starts there (tests and demos); refused on a store of the real clock.
@@ -130,6 +135,13 @@ class Settings(BaseSettings):
     kafka_deliveries: str = Field("tocsin.deliveries", pattern=r"^[a-zA-Z0-9._-]{1,240}$")
     kafka_events: str = Field("tocsin.events", pattern=r"^[a-zA-Z0-9._-]{0,249}$")
     kafka_group: str = Field("tocsin-intake", min_length=1, max_length=200)
+    kafka_tls: bool = False
+    kafka_ca_file: Path | None = None
+    kafka_certificate_file: Path | None = None
+    kafka_key_file: Path | None = None
+    kafka_user: str | None = Field(None, min_length=1)
+    kafka_password_file: Path | None = None
+    kafka_mechanism: Mechanism = Mechanism.SCRAM_SHA_512
     intake: IntakeWay = IntakeWay.DIRECT
     master_key_file: Path | None = None
     clock: Annotated[datetime | None, BeforeValidator(_instant)] = None
@@ -149,6 +161,25 @@ class Settings(BaseSettings):
     def _kafka_is_named(self) -> "Settings":
         if self.intake is IntakeWay.KAFKA and self.kafka is None:
             raise ValueError("TOCSIN_INTAKE=kafka: expected TOCSIN_KAFKA to name the bootstrap servers")
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_is_secured(self) -> "Settings":
+        if self.kafka_user is not None and self.kafka_password_file is None:
+            raise ValueError("TOCSIN_KAFKA_PASSWORD_FILE: expected a file with the password of TOCSIN_KAFKA_USER")
+        if self.kafka_user is None and self.kafka_password_file is not None:
+            raise ValueError("TOCSIN_KAFKA_USER: expected the user whose password TOCSIN_KAFKA_PASSWORD_FILE holds")
+        if self.kafka_certificate_file is not None and self.kafka_key_file is None:
+            raise ValueError("TOCSIN_KAFKA_KEY_FILE: expected a file with the key of TOCSIN_KAFKA_CERTIFICATE_FILE")
+        if self.kafka_certificate_file is None and self.kafka_key_file is not None:
+            raise ValueError("TOCSIN_KAFKA_CERTIFICATE_FILE: expected a file with the certificate of TOCSIN_KAFKA_KEY_FILE")
+        if self.kafka_tls:
+            return self
+        for name in ("kafka_ca_file", "kafka_certificate_file"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"TOCSIN_KAFKA_TLS: expected true, since {PREFIX}{name.upper()} is set")
+        if self.kafka_user is not None and self.kafka_mechanism is Mechanism.PLAIN:
+            raise ValueError("TOCSIN_KAFKA_TLS: expected true, since TOCSIN_KAFKA_MECHANISM=PLAIN sends the password as it is")
         return self
 
     @property

@@ -1,18 +1,27 @@
-"""Connections to Kafka: what a reader and a writer are told, and one line in the log where the library has many."""
+"""Clients of Kafka: what a reader and a writer are told, and one line in the log where the library has many."""
 
 import contextlib
 import logging
-from dataclasses import dataclass
-from typing import Any, Final
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
 from kafka.producer.future import FutureRecordMetadata
+
+from monitors.kafka_network import FAILURES, REMEMBERED_SECONDS, network
+from monitors.kafka_security import Security
 
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_MOST_SECONDS: Final = 2.0
 CLOSING_SECONDS: Final = 1.0
+# What these say of a connection that fails, `kafka_network.FAILURES` says better.
+ABOUT_CONNECTING: Final = ("kafka.net.manager", "kafka.net.transport", "kafka.net.sasl")
 
+Client = TypeVar("Client")
 Headers = list[tuple[str, bytes]]
 
 
@@ -25,12 +34,14 @@ class Topics:
         deliveries: the topic of deliveries; those that cannot be taken go to `dead`.
         group: the consumers' group; whoever is of it shares the partitions.
         max_body_bytes: a larger body is not taken.
+        security: how the brokers are spoken to.
     """
 
     servers: str
     deliveries: str = "tocsin.deliveries"
     group: str = "tocsin-intake"
     max_body_bytes: int = 16 * 1024 * 1024
+    security: Security = field(default_factory=Security)
 
     @property
     def dead(self) -> str:
@@ -41,16 +52,30 @@ class Topics:
         """A body of the largest size, packed as text, and what is around it."""
         return self.max_body_bytes * 4 // 3 + 256 * 1024
 
-    def connection(self) -> dict[str, Any]:
-        """What reader and writer have in common."""
+    def client(self, kind: Callable[..., Client], **options: Any) -> Client:
+        """A consumer or producer of the library, with what all of ours have in common.
+
+        Raises:
+            KafkaError: no broker answers, or none as it has to.
+        """
         quiet()
-        return {
-            "bootstrap_servers": [server.strip() for server in self.servers.split(",")],
-            "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1_000),
-            "reconnect_backoff_max_ms": int(RECONNECT_MOST_SECONDS * 1_000),
-            "metrics_enabled": False,
-            "allow_auto_create_topics": False,
-        }
+        networks: list[KafkaNetClient] = []
+
+        def connecting(**given: Any) -> KafkaNetClient:
+            networks.append(network(self.security, **given))
+            return networks[-1]
+
+        try:
+            return kind(
+                bootstrap_servers=[server.strip() for server in self.servers.split(",")], bootstrap_timeout_ms=int(CONNECT_SECONDS * 1_000),
+                reconnect_backoff_max_ms=int(RECONNECT_MOST_SECONDS * 1_000), metrics_enabled=False, allow_auto_create_topics=False,
+                security_protocol=self.security.protocol, sasl_mechanism=str(self.security.mechanism), sasl_plain_username=self.security.sent_user,
+                kafka_client=connecting, **options,
+            )
+        except KafkaError:
+            for half_made in networks:  # else its descriptors stay until somebody collects the garbage
+                half_made.close()
+            raise
 
 
 class _LastWords(logging.Handler):
@@ -58,10 +83,15 @@ class _LastWords(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = ""
+        self._text, self._at = "", 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
+        if not record.name.startswith(ABOUT_CONNECTING):
+            self._text, self._at = record.getMessage(), time.monotonic()
+
+    def text(self) -> str:
+        """Empty: it said nothing lately."""
+        return self._text if time.monotonic() - self._at < REMEMBERED_SECONDS else ""
 
 
 _LAST_WORDS: Final = _LastWords()
@@ -76,8 +106,8 @@ def quiet() -> None:
 
 
 def last_words() -> str:
-    """The last warning of the library: why a broker could not be reached."""
-    return _LAST_WORDS.text
+    """Why a broker could not be reached lately; else the last warning of the library; empty: neither."""
+    return FAILURES.last() or _LAST_WORDS.text()
 
 
 def drop(producer: KafkaProducer) -> None:
@@ -103,8 +133,8 @@ class Writer:
             KafkaError: no broker answers.
         """
         milliseconds = int(seconds * 1_000)
-        self._producer = KafkaProducer(
-            **topics.connection(), acks="all", max_block_ms=milliseconds, delivery_timeout_ms=milliseconds, linger_ms=0,
+        self._producer = topics.client(
+            KafkaProducer, acks="all", max_block_ms=milliseconds, delivery_timeout_ms=milliseconds, linger_ms=0,
             request_timeout_ms=min(milliseconds, 5_000), max_request_size=topics.max_record_bytes,
         )
 

@@ -136,8 +136,8 @@ class KafkaIntake:
 
     def _session(self) -> None:
         """Read until told to stop, on one connection."""
-        consumer = KafkaConsumer(
-            **self._topics.connection(), group_id=self._topics.group, auto_offset_reset="none", enable_auto_commit=False,
+        consumer = self._topics.client(
+            KafkaConsumer, group_id=self._topics.group, auto_offset_reset="none", enable_auto_commit=False,
             isolation_level="read_committed", max_poll_records=MOST_IN_A_POLL, session_timeout_ms=SESSION_MILLISECONDS, heartbeat_interval_ms=1_000,
         )
         try:

@@ -11,6 +11,7 @@ from api.app import create_intake
 from api.command.opening import DataOption, tell_of_key
 from api.command.serving import listen, run_server, url
 from api.house import open_house
+from api.kafka_reader import topics_of
 from api.settings import BadSettings, load_settings
 from monitors.kafka_intake import SWITCH_SECONDS
 
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Decide the deliveries that lie in Kafka (TOCSIN_KAFKA), until told to stop; run as many as there are partitions."""
         settings = load_settings(data=data)
-        if settings.kafka is None:
+        if topics_of(settings) is None:
             raise BadSettings("TOCSIN_KAFKA: expected the bootstrap servers of the brokers that deliveries come from")
         bound = listen(host, port)
         for name in (signal.SIGTERM, signal.SIGINT):

@@ -22,7 +22,8 @@ from tests.services.kafka_program import ApacheKafka, BrokerMissing, Program, fe
 
 PATIENCE: Final = 60
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:
@@ -40,7 +41,7 @@ class Kafka:
 
     def __init__(self, folder: Path, program: Program, *, durable: bool = False) -> None:
         self.folder = folder
-        self.port, controller = _free_ports(2)
+        self.port, controller = free_ports(2)
         folder.mkdir(parents=True, exist_ok=True)
         self._name, self._command = program.name, program.command(folder, self.port, controller, synced=durable)
         self._process: subprocess.Popen[bytes] | None = None

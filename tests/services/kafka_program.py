@@ -11,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Final
@@ -26,8 +26,9 @@ _PROPERTIES: Final = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=CONTROLLER://127.0.0.1:{controller},{listeners}
+advertised.listeners={listeners}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 controller.listener.names=CONTROLLER
 log.dirs={folder}/data
 offsets.topic.replication.factor=1
@@ -41,6 +42,7 @@ group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 # A crash must lose nothing that was acknowledged: one node has no other copy.
 log.flush.interval.messages={flush}
+{more}
 """
 
 
@@ -58,10 +60,14 @@ class ApacheKafka:
 
     Attributes:
         jars: the folder that they lie in.
+        listeners: ports that it listens on besides, by Kafka's names of how (`SASL_SSL`).
+        properties: what they need to be told.
     """
 
     version: str
     jars: Path
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    properties: str = ""
 
     @property
     def name(self) -> str:
@@ -76,7 +82,8 @@ class ApacheKafka:
         """
         properties = folder / "server.properties"
         flush = 1 if synced else 9223372036854775807
-        properties.write_text(_PROPERTIES.format(port=port, controller=controller, folder=folder, flush=flush))
+        listeners = ",".join(f"{name}://127.0.0.1:{number}" for name, number in {"PLAINTEXT": port, **self.listeners}.items())
+        properties.write_text(_PROPERTIES.format(controller=controller, listeners=listeners, folder=folder, flush=flush, more=self.properties))
         name = subprocess.run(self._java("kafka.tools.StorageTool", "random-uuid"), capture_output=True, text=True, check=True).stdout.strip()
         command = self._java("kafka.tools.StorageTool", "format", "-t", name, "-c", str(properties))
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
