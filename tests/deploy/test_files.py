@@ -249,5 +249,6 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", *map(str, places)], capture_output=True, text=True, check=False,
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{DEPLOY / 'systemd'}:"},
     )
-    complaints = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "is not executable" not in line]
+    # It looks at the machine's other units too; a program that is not installed here is no fault of the unit.
+    complaints = [line for line in (done.stdout + done.stderr).splitlines() if "tocsin" in line and "is not executable" not in line]
     assert complaints == []
