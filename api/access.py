@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from engine.clock import micros
-from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase
+from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase, StoreUnavailable
 from engine.identity import source_id, stream_id
 from engine.ledger import Ledger, Unit, Work
 from engine.person import (
@@ -55,6 +55,9 @@ TRIES_A_MINUTE: Final = 10
 # How long an answer of a database elsewhere is believed: a token or session that another process ends is void after this.
 BELIEVED_SECONDS: Final = 1.0
 MOST_BELIEVED: Final = 5_000
+# While the database cannot be asked, whoever was known may go on reading for so long; and whether it is back, one of them asks.
+READS_ON_SECONDS: Final = 300.0
+ASKS_AGAIN_SECONDS: Final = 5.0
 SHORTEST_PASSWORD: Final = 10
 REFUSALS_KEPT_A_MINUTE: Final = 120
 
@@ -132,6 +135,7 @@ class Directory:
         self._by_account, self._by_address = Throttle(), Throttle(5 * TRIES_A_MINUTE)
         self._refusals = Throttle(REFUSALS_KEPT_A_MINUTE)
         self._believed: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._away_until = 0.0
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -186,15 +190,19 @@ class Directory:
         self._ledger.run(Unit(decide, actor=actor))
         self._believed.clear()
 
-    async def whose_token(self, token: str) -> Principal | None:
-        """Whom a token stands for; None: it is none of ours."""
-        return await self._whose(b"token:" + token.encode(), lambda: self._token(token))
+    async def whose_token(self, token: str, *, reads: bool = False) -> Principal | None:
+        """Whom a token stands for; None: it is none of ours.
 
-    async def whose_session(self, secret: str, now: datetime) -> Principal | None:
-        """Whose session it is; the role is the account's of this moment."""
-        return await self._whose(b"session:" + secret.encode(), lambda: self._session(secret, now))
+        Args:
+            reads: it is wanted for reading only. Then an answer of the last minutes will do where the database cannot be asked.
+        """
+        return await self._whose(b"token:" + token.encode(), lambda: self._token(token), reads)
 
-    async def _whose(self, secret: bytes, ask: Callable[[], Principal | None]) -> Principal | None:
+    async def whose_session(self, secret: str, now: datetime, *, reads: bool = False) -> Principal | None:
+        """Whose session it is; the role is the account's of this moment. `reads`: as `whose_token`."""
+        return await self._whose(b"session:" + secret.encode(), lambda: self._session(secret, now), reads)
+
+    async def _whose(self, secret: bytes, ask: Callable[[], Principal | None], reads: bool) -> Principal | None:
         """A database elsewhere is not asked on the event loop's thread, nor more than once a second for the same secret."""
         if self._ledger.store.NEAR:
             return ask()
@@ -203,10 +211,22 @@ class Directory:
         now = time.monotonic()
         if principal is not None and now - since < BELIEVED_SECONDS:
             return principal
-        principal = await asyncio.to_thread(ask)
+        known = principal if reads and now - since < READS_ON_SECONDS else None
+        if known is not None and now < self._away_until:
+            return known
+        if self._away_until:
+            self._away_until = now + ASKS_AGAIN_SECONDS  # this one asks, which takes seconds; the others need not wait as well
+        try:
+            principal = await asyncio.to_thread(ask)
+        except StoreUnavailable:
+            self._away_until = time.monotonic() + ASKS_AGAIN_SECONDS
+            if known is None:
+                raise
+            return known
+        self._away_until = 0.0
+        self._believed.pop(key, None)
         if principal is not None:
             self._believed[key] = now, principal
-            self._believed.move_to_end(key)
             while len(self._believed) > MOST_BELIEVED:
                 self._believed.popitem(last=False)
         return principal

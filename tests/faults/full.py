@@ -42,11 +42,11 @@ class Disk:
     meanwhile: Callable[[], None] = lambda: None
 
 
-def until(holds: Callable[[], bool]) -> float:
+def until(holds: Callable[[], bool], said: Callable[[], object] = lambda: "") -> float:
     """Wait for a condition; how long it took."""
     begun = time.monotonic()
     while not holds():
-        assert time.monotonic() - begun < 90, "it did not come true"
+        assert time.monotonic() - begun < 90, f"it did not come true: {said()}"
         time.sleep(0.05)
     return time.monotonic() - begun
 
@@ -70,7 +70,11 @@ class Load:
                 time.sleep(0.01)
                 continue
             number += 1
-            reply = self.client.post(self.server, "/hooks/alertmanager", body(f"host-{who}-{number % 50}", f"host-{who}-x{number}", ended=number % 3 == 0))
+            content = body(f"host-{who}-{number % 50}", f"host-{who}-x{number}", ended=number % 3 == 0)
+            try:
+                reply = self.client.post(self.server, "/hooks/alertmanager", content)
+            except ConnectionError:  # one that lay idle for long is closed by the server
+                continue
             if reply.status == 202:
                 self.acknowledged.append(UUID(reply.document["delivery"]))
             elif reply.status == HTTP_REFUSED:
@@ -90,8 +94,11 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
     load = Load(server, client)
     pid, back, slowest = server.pid, list[float](), 0.0
 
+    def state() -> Reply:
+        return reader.get(server, "/readyz")
+
     def ready() -> bool:
-        return reader.get(server, "/readyz").status == 200
+        return state().status == 200
 
     def lives() -> None:
         nonlocal slowest
@@ -115,7 +122,8 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
                 stays_red(server, reader, lives)
                 load.paused.set()  # nobody else tries meanwhile, and it stays red
                 stays_red(server, reader, lives)
-                assert len(reader.get(server, "/api/v1/alerts?limit=20").document["items"]) == 20
+                said = reader.get(server, "/api/v1/alerts?limit=20")
+                assert (said.status, len(said.document.get("items", ()))) == (200, 20), said
                 assert len(reader.get(server, "/api/v1/queue").document["items"]) == 1
                 before = len(load.acknowledged)
                 if turn % 2:
@@ -124,7 +132,7 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
                     back.append(until(lambda before=before: len(load.acknowledged) > before and ready()))  # type: ignore[misc]  # bound per round
                 else:  # nobody tries, and it comes back all the same
                     disk.empty(server)
-                    back.append(until(ready))
+                    back.append(until(ready, state))
                     load.paused.clear()
         finally:
             load.over.set()
