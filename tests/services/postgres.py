@@ -6,7 +6,6 @@ Each store gets a database of its own, made from a template that `engine/postgre
 import contextlib
 import itertools
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -119,6 +118,8 @@ class Postgres:
     def _processes(self) -> list[int]:
         assert self._server is not None
         postmaster = self._server.pid
+        if self._server.poll() is not None:
+            return []
         return [postmaster, *(int(child) for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
 
     def freeze(self) -> None:
@@ -132,11 +133,10 @@ class Postgres:
 
     def limit_files(self, size: int | None) -> None:
         """Let none of its files grow beyond this, and write nowhere beyond it; None: no limit."""
-        if self._server is not None and self._server.poll() is None:
-            for process in self._processes():
-                with contextlib.suppress(ProcessLookupError):
-                    most = resource.RLIM_INFINITY if size is None else size
-                    resource.prlimit(process, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        most = "unlimited" if size is None else str(size)
+        for process in self._processes():
+            # As its own user: root may not do it to others everywhere. One of them may have ended meanwhile.
+            subprocess.run(["prlimit", "--pid", str(process), f"--fsize={most}:"], user=USER, check=False, stderr=subprocess.DEVNULL)
 
     def supervise(self) -> None:
         """Start it if it has ended by itself; returns when it answers."""
