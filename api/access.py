@@ -22,7 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from engine.clock import micros
 from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase, StoreUnavailable
 from engine.identity import source_id, stream_id
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import (
     AccessDay,
     AccessRefused,
@@ -40,6 +40,7 @@ from engine.person import (
 from engine.source import Source
 from engine.store import Account, Credential, Store
 from engine.ticket import plain_name, required
+from engine.work import Unit, Work
 
 READERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.AUDITOR, Role.ADMIN})
 WORKERS: Final = frozenset({Role.AGENT, Role.LEAD, Role.ADMIN})

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.clock import rfc3339
 from engine.errors import InvalidInput, Phrase
 from engine.incident import Incident
-from engine.ledger import Work
 from engine.person import Person
 from engine.priority import Level, Priority
 from engine.report import Report
@@ -18,6 +17,7 @@ from engine.report import open_incident as report_incident
 from engine.report import submit_request as report_request
 from engine.request import ServiceRequest
 from engine.ticket import Relation, Ticket, Visibility
+from engine.work import Work
 
 LONGEST_TITLE: Final = 300
 LONGEST_TEXT: Final = 100_000

@@ -14,9 +14,9 @@ import msgspec
 from api.house import House
 from engine.errors import Conflict, InvalidInput, NotFound, Phrase
 from engine.identity import source_id
-from engine.ledger import Unit, Work
 from engine.person import Role
 from engine.source import Source, SourceAdded
+from engine.work import Unit, Work
 from monitors.integrations import generic, pagerduty
 from monitors.integrations.registry import adapter_named
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from api.access import Directory, mail_address
 from engine.errors import InvalidInput
-from engine.ledger import Work
 from engine.person import Person
 from engine.store import Reader as Ledgers
 from engine.ticket import plain_name
+from engine.work import Work
 from projections.people import PersonRow, called, person
 from projections.views import Reader
 

@@ -19,9 +19,9 @@ from api.writing import execute, expect_version
 from engine.attachment import read_file
 from engine.codec import ERASED
 from engine.errors import InvalidInput, NotFound
-from engine.ledger import Work
 from engine.person import Role
 from engine.ticket import Ticket, TicketFileAttached, Visibility
+from engine.work import Work
 from projections.ticket_row import TicketRow
 
 router = APIRouter(prefix="/api/v1", tags=["records"], responses={

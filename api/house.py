@@ -18,7 +18,7 @@ from engine.clock import MAX_DRIFT_SECONDS, Clock, SimulatedClock, SystemClock, 
 from engine.errors import TocsinError
 from engine.identity import rule_id, source_id
 from engine.installation import INSTALLATION, ClockAccepted, Installation
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.rule import REFERENCE, Rule
 from engine.rulebook import RULEBOOK, Rulebook
 from engine.source import Source, SourceAdded
@@ -26,6 +26,7 @@ from engine.store import SCHEMA_VERSION, Store
 from engine.tables import FILLING
 from engine.target import DEFAULT_TARGETS, TARGETS, Targets
 from engine.vault import Vault, is_empty, load_master_key
+from engine.work import Unit, Work
 from monitors.intake import Intake
 from monitors.integrations.registry import ADAPTERS
 

@@ -19,7 +19,7 @@ from api.measures import LEADS, READY, exposition
 from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
-from engine.ledger import Unit, Work
+from engine.work import Unit, Work
 from monitors.kafka_intake import KafkaIntake
 from projections.kafka_relay import Relay
 from projections.runner import Runner

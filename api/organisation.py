@@ -8,11 +8,11 @@ from uuid import UUID
 
 from api.access import Directory, mail_address
 from engine.aggregate import Aggregate
-from engine.ledger import Work
 from engine.person import Person
 from engine.service import Service, ServiceRegistered, service_id
 from engine.team import Team, TeamRegistered, team_id
 from engine.ticket import plain_name
+from engine.work import Work
 
 
 @dataclass(frozen=True, slots=True)

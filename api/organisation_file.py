@@ -14,7 +14,8 @@ import msgspec
 from api.access import Directory
 from api.organisation import Organisation, Written
 from engine.errors import InvalidInput, Refused
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
+from engine.work import Unit, Work
 
 # One unit of work holds the committer for a second or so.
 MOST_ROWS: Final = 5_000

@@ -18,9 +18,9 @@ from api.records import PROBLEMS, Cursor, Limit, StrictRoute
 from api.writing import execute
 from engine.aggregate import Aggregate
 from engine.errors import NotFound
-from engine.ledger import Work
 from engine.service import Service
 from engine.team import Team
+from engine.work import Work
 from projections import organisation, people
 from projections.views import Reader
 

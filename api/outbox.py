@@ -13,8 +13,8 @@ from api.records import PROBLEMS, Cursor, Limit, StrictRoute
 from api.writing import execute
 from engine.aggregate import Aggregate
 from engine.errors import NotFound
-from engine.ledger import Work
 from engine.notice import Notices, notices_id
+from engine.work import Work
 from projections import outbox
 from projections.outbox import NoticeRow
 

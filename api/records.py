@@ -30,9 +30,9 @@ from api.writing import execute, expect_version
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected
 from engine.errors import InvalidInput, NotAllowed, NotFound
 from engine.identity import stream_id
-from engine.ledger import Unit, Work
 from engine.person import AccessDay, BodyRead, Role
 from engine.ticket import Ticket
+from engine.work import Unit, Work
 from monitors.json_body import read_json
 from projections import alert_page, changes, delivery_page, queue_page, sources
 from projections.page import Page

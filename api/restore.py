@@ -20,12 +20,13 @@ from api.house import log_clock, open_house
 from api.settings import BadSettings, Settings
 from engine.backup import BadBackup, Manifest, check, nothing_to_tell, sync_file, sync_folder, take
 from engine.installation import INSTALLATION, Installation, InstallationRestored
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.sqlite_store import SqliteStore
 from engine.store import SCHEMA_VERSION
 from engine.tables import FILLING, Tell
 from engine.transfer import transfer
 from engine.vault import Vault, check_master_key, load_master_key
+from engine.work import Unit, Work
 from projections.runner import Runner
 
 

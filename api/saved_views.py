@@ -17,8 +17,8 @@ from api.records import PROBLEMS, StrictRoute
 from api.writing import execute
 from engine.aggregate import Aggregate
 from engine.errors import InvalidInput, NotAllowed, NotFound
-from engine.ledger import Work
 from engine.saved_view import LONGEST_NAME, LONGEST_QUERY, SavedView, Shelf, shelf_id
+from engine.work import Work
 from projections.saved_views import SavedViewRow, saved_views
 
 router = APIRouter(prefix="/api/v1", tags=["records"], route_class=StrictRoute, responses=PROBLEMS)

@@ -14,10 +14,10 @@ from api.door import house_of
 from engine.aggregate import Aggregate
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import InvalidInput, NotFound, StaleVersion
-from engine.ledger import Unit, Work
 from engine.store import Answer, Store
 from engine.ticket import Ticket
 from engine.vault import Vault
+from engine.work import Unit, Work
 
 LONGEST_KEY: Final = 255
 KEPT_SECONDS: Final = 48 * 3600

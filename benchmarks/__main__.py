@@ -19,6 +19,7 @@ from benchmarks import (
     pages,
     postgres,
     processes,
+    replay,
     search,
     views,
 )
@@ -26,7 +27,7 @@ from benchmarks import (
 MEASUREMENTS = {
     "ledger": ledger.run, "views": views.run, "intake": intake.run, "pages": pages.run, "backup": backup.run, "move_in": move_in.run,
     "notices": notices.run, "search": search.run, "postgres": postgres.run, "files": files.run, "growth": growth.run,
-    "kafka": kafka.run,
+    "kafka": kafka.run, "replay": replay.run,
     "copy": copying.run, "processes": processes.run,
 }
 

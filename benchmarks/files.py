@@ -13,10 +13,10 @@ from benchmarks.figures import scratch, share, tell, times
 from engine.attachment import attach_file, read_file, seal_file
 from engine.clock import SimulatedClock
 from engine.incident import Incident
-from engine.ledger import Unit, Work
 from engine.person import Person
 from engine.report import Report, open_incident
 from engine.ticket import TicketFileAttached, Visibility
+from engine.work import Unit, Work
 from projections.runner import Runner
 
 MIB = 1024 * 1024

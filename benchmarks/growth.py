@@ -19,8 +19,9 @@ from benchmarks.history import start_of, tickets
 from benchmarks.intake import server
 from benchmarks.pages import DAYS, PASSWORD, Browser
 from engine.clock import SimulatedClock
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
+from engine.work import Unit, Work
 from monitors.intake import Intake
 from projections.runner import Runner
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from engine.clock import SimulatedClock
 from engine.incident import Incident
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.priority import Level
 from engine.ticket import Ticket
+from engine.work import Unit, Work
 
 LEVELS = (Level.HIGH, Level.MEDIUM, Level.LOW)
 SERVICES = tuple(f"service-{number}" for number in range(50))

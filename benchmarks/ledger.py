@@ -16,11 +16,12 @@ from benchmarks.figures import scratch, seconds, tell
 from engine.alert import AlertSeverityChanged
 from engine.clock import SystemClock
 from engine.keyring import SqliteKeyring
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.observation import Severity
 from engine.sqlite_store import COLUMNS, SCHEMA, SqliteStore
 from engine.store import Row, Store
 from engine.vault import Vault
+from engine.work import Unit, Work
 
 ROUNDS = 5
 BATCH, BATCHES = 1_000, 30

@@ -14,8 +14,8 @@ from api.house import open_house
 from api.settings import load_settings
 from benchmarks.figures import scratch, share, tell
 from benchmarks.intake import server, tocsin
-from engine.ledger import Unit
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
+from engine.work import Unit
 
 QUIET_ALERTS = 200
 STORM_SECONDS = 60

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.figures import scratch, tell
-from benchmarks.intake import load
+from benchmarks.intake import caught_up, load
 from tests.process.server import COMMAND, PATIENCE, environment, free_port
 from tests.services.postgres import running
 
@@ -31,6 +31,7 @@ def run(_options: argparse.Namespace) -> None:
                     assert errors == 0, (written, errors)
                     found.setdefault(("writing", count), []).append(rate)
                     found.setdefault(("writing, p99 ms", count), []).append(p99)
+                    caught_up(address)
                     found.setdefault(("reading", count), []).append(_reads(address, token))
     for name in ("writing", "reading"):
         one, two = found[name, 1], found[name, 2]

@@ -17,13 +17,14 @@ from engine.alert import AlertEpisodeOpened
 from engine.clock import SimulatedClock
 from engine.incident import Incident
 from engine.keyring import SqliteKeyring
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.observation import Severity
 from engine.person import Person
 from engine.request import ServiceRequest
 from engine.sqlite_store import SqliteStore
 from engine.ticket import Ticket, Visibility
 from engine.vault import Vault
+from engine.work import Unit, Work
 from projections import search
 from projections.registry import PROJECTIONS
 from projections.runner import Runner

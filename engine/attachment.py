@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 
 from engine.clock import micros
 from engine.event import Fact
-from engine.ledger import Work
 from engine.store import KeptBody, Reader
 from engine.ticket import LONGEST_NAME, Ticket, Visibility
 from engine.vault import Vault
+from engine.work import Work
 
 LONGEST_SUFFIX: Final = 16
 NAMELESS: Final = "file"

@@ -32,7 +32,6 @@ from engine.delivery import Disposition, MonitoringEvent
 from engine.event import Fact
 from engine.identity import alert_id, correlation_id, incident_id, rule_id, source_id, timer_id
 from engine.incident import Incident
-from engine.ledger import Work
 from engine.observation import Observation, ObservationKind, Severity, SourceProfile
 from engine.rule import ASSESSMENT, Rule, TicketRule
 from engine.rulebook import Outcome, Rulebook
@@ -41,6 +40,7 @@ from engine.store import DueTimer
 from engine.ticket import Meaning, Relation
 from engine.timer import Timer
 from engine.triage import NOTHING, Triage, apply_to, decide, record_of_alert, rulebook_in, with_service
+from engine.work import Work
 
 CHANNEL: Final = "monitoring"
 

@@ -17,8 +17,9 @@ import structlog
 
 from engine.clock import micros
 from engine.errors import TocsinError
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.store import Lease
+from engine.work import Unit, Work
 
 T = TypeVar("T")
 

@@ -21,7 +21,6 @@ from engine.event import Event, Fact
 from engine.identity import stream_id as computed_id
 from engine.identity import timer_id
 from engine.incident import Incident, IncidentImpactSet, IncidentOpened, IncidentResolved
-from engine.ledger import Work
 from engine.recipient import Recipient, recipient_id
 from engine.request import RequestDeclined, RequestFulfilled, RequestSubmitted, ServiceRequest
 from engine.rulebook import NoticeRule, Record, matches
@@ -39,6 +38,7 @@ from engine.ticket import (
 )
 from engine.timer import Timer
 from engine.triage import record_of_ticket, rulebook_in
+from engine.work import Work
 
 # Tickets that were brought over from elsewhere: whoever had to know has long been told.
 IMPORTED: Final = "import"

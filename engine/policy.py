@@ -11,10 +11,10 @@ from engine.event import Fact
 from engine.identity import rule_id, timer_id
 from engine.incident import Incident
 from engine.judgement import ENDS_AT, LEASE, SETTLE, STALE, Judgement, LeasePolicy, holder_of
-from engine.ledger import Unit, Work
 from engine.rule import Rule
 from engine.store import DueTimer
 from engine.timer import Timer
+from engine.work import Unit, Work
 
 
 def fire(due: DueTimer, lease: LeasePolicy) -> Unit[bool]:

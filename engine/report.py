@@ -9,12 +9,12 @@ from uuid import UUID
 
 from engine.attachment import SealedFile, attach_file
 from engine.incident import Incident
-from engine.ledger import Work
 from engine.priority import Level
 from engine.request import ServiceRequest
 from engine.rulebook import Record
 from engine.ticket import Ticket, TicketReported, Visibility
 from engine.triage import Triage, answer, apply_to, decide, record_of_report, rulebook_in, with_service
+from engine.work import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from engine.incident import Incident, IncidentResolved
-from engine.ledger import Work
 from engine.observation import Observation, Severity
 from engine.person import Person
 from engine.priority import Level, Priority, priority_of
@@ -18,6 +17,7 @@ from engine.rulebook import RULEBOOK, Decision, Origin, Outcome, Record, Ruleboo
 from engine.service import Service, service_id
 from engine.team import Team, team_id
 from engine.ticket import Applied, Ticket, TicketClosed, TicketTriaged, Visibility
+from engine.work import Work
 
 EFFECTS: Final = ("outcome", "service", "category", "impact", "urgency", "priority", "team", "level", "reply")
 

@@ -18,10 +18,11 @@ from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected, Monito
 from engine.errors import InvalidInput, MalformedDelivery, NotFound, TocsinError
 from engine.identity import alert_id, delivery_id, source_id
 from engine.judgement import ENDS_AT, LEASE, STALE, Judgement, LeasePolicy, holder_of
-from engine.ledger import Expected, Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.observation import Parsed, SourceProfile
 from engine.source import Source
 from engine.store import DueTimer, KeptBody
+from engine.work import Expected, Unit, Work
 from monitors.adapter import Adapter
 from monitors.integrations.registry import adapter_named
 

@@ -10,8 +10,8 @@ import structlog
 from kafka.consumer.fetcher import ConsumerRecord
 
 from engine.errors import InvalidInput, MalformedDelivery, NotFound, Refused
-from engine.ledger import Unit, Work
 from engine.vault import Vault
+from engine.work import Unit, Work
 from monitors.intake import KEPT_OF_TOO_LARGE, Intake, ProfileChanged, Receipt
 from monitors.kafka_record import Arrival, Unreadable, mark_of, read
 

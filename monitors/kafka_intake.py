@@ -25,7 +25,8 @@ from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import OffsetAndMetadata
 
 from engine.errors import Refused, StoreUnavailable, TocsinError
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
+from engine.work import Unit, Work
 from monitors.intake import Intake, ProfileChanged, Receipt
 from monitors.kafka_client import Topics, last_words
 from monitors.kafka_dead import DeadLetters

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from engine.errors import TocsinError
-from engine.ledger import Unit, Work
+from engine.work import Unit, Work
 
 T = TypeVar("T")
 PREFIX: Final = "in"

@@ -18,8 +18,9 @@ from prometheus_client import Counter, Gauge
 from engine.clock import from_micros, rfc3339
 from engine.errors import TocsinError
 from engine.lease import Leadership, NotLeading
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.store import Row
+from engine.work import Unit, Work
 
 MOST_IN_A_BATCH: Final = 500
 POLL_SECONDS: Final = 1.0

@@ -19,11 +19,12 @@ from engine.clock import SimulatedClock, micros
 from engine.event import Event
 from engine.identity import alert_id, rule_id, source_id
 from engine.incident import Incident, IncidentOpened
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.policy import fire
 from engine.rule import Rule, TicketRule
 from engine.source import Source, SourceAdded
 from engine.vault import Vault
+from engine.work import Unit, Work
 from monitors.intake import Intake, Receipt
 from monitors.integrations.registry import ADAPTERS, adapter_named
 from tests.services import kafka_program

@@ -17,13 +17,13 @@ from api.rulebook_file import read_rulebook
 from api.settings import load_settings
 from engine.errors import InvalidInput
 from engine.identity import rule_id
-from engine.ledger import Unit, Work
 from engine.notice import named
 from engine.observation import Severity
 from engine.recipient import Recipient, recipient_id
 from engine.rule import Rule, TicketRule
 from engine.rulebook import RULEBOOK, Rulebook, RulebookPublished
 from engine.source import SourceAdded
+from engine.work import Unit, Work
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -16,8 +16,8 @@ from api.notices.signature import checked_secret, new_secret
 from api.outbox import retry as retry_letter
 from api.reading import plain
 from engine.errors import InvalidInput, NotFound, TocsinError
-from engine.ledger import Unit, Work
 from engine.recipient import Channel, Recipient, Shape, recipient_id
+from engine.work import Unit, Work
 from projections import outbox
 from projections.page import MOST_ON_A_PAGE
 

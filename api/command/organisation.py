@@ -16,7 +16,7 @@ from api.organisation import Organisation, Written
 from api.organisation_file import FAULT, KINDS, Report, apply_file
 from api.reading import plain
 from engine.errors import TocsinError
-from engine.ledger import Unit
+from engine.work import Unit
 from projections import organisation, people
 
 out = Console(highlight=False, soft_wrap=True, markup=False)

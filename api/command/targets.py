@@ -12,9 +12,9 @@ from api.command.output import print_json
 from api.console.instants import length
 from api.lengths import seconds_of
 from engine.errors import InvalidInput
-from engine.ledger import Unit, Work
 from engine.priority import Priority
 from engine.target import TARGETS, Target, Targets
+from engine.work import Unit, Work
 
 out = Console()
 targets = typer.Typer(no_args_is_help=True, help="By when tickets are to be answered and resolved, by priority.")

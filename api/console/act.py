@@ -26,8 +26,8 @@ from api.reading import WAIT_SECONDS
 from api.records import context_of, found, linked_by, parsed
 from api.writing import check_version
 from engine.errors import IllegalTransition, InvalidInput, NotAllowed, NotFound, StaleVersion, TocsinError
-from engine.ledger import Unit, Work
 from engine.ticket import Ticket
+from engine.work import Unit, Work
 from projections.runner import Runner
 from projections.ticket_row import TicketRow
 

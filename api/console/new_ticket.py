@@ -34,12 +34,12 @@ from api.writing import IdempotencyKey, Stored
 from engine.attachment import SealedFile
 from engine.clock import rfc3339
 from engine.errors import InvalidInput
-from engine.ledger import Unit, Work
 from engine.person import Person
 from engine.priority import Level
 from engine.report import Report, open_incident, submit_request
 from engine.rulebook import RULEBOOK, Rulebook
 from engine.ticket import TicketReported
+from engine.work import Unit, Work
 from projections import organisation
 from projections.runner import Runner
 

@@ -18,9 +18,9 @@ from api.door import house_of
 from api.outbox import retry
 from api.reading import WAIT_SECONDS
 from engine.errors import NotFound
-from engine.ledger import Unit, Work
 from engine.notice import named
 from engine.rulebook import RULEBOOK, Rulebook
+from engine.work import Unit, Work
 from projections import outbox
 from projections.runner import Runner
 

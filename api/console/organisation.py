@@ -23,8 +23,8 @@ from api.organisation import Organisation
 from api.organisation_file import KINDS, MOST_BYTES, Report, apply_file
 from api.reading import WAIT_SECONDS
 from engine.errors import InvalidInput
-from engine.ledger import Unit, Work
 from engine.person import Role
+from engine.work import Unit, Work
 from projections import organisation, people
 from projections.runner import Runner
 from projections.views import Reader

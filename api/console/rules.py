@@ -17,10 +17,10 @@ from api.door import house_of
 from api.lengths import seconds_of, typed
 from api.rulebook_file import Fault, FaultyRulebook, read_rulebook
 from engine.errors import Conflict, InvalidInput
-from engine.ledger import Unit, Work
 from engine.priority import Priority
 from engine.rulebook import RULEBOOK, Rulebook
 from engine.target import TARGETS, Target, Targets
+from engine.work import Unit, Work
 
 router = APIRouter(route_class=ConsoleRoute)
 

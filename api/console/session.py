@@ -15,8 +15,8 @@ from api.console.layout import PORTAL, SIGN_IN, ConsoleRoute, go_to, page_for, p
 from api.door import SESSION_COOKIE, directory_of, house_of
 from api.reading import WAIT_SECONDS
 from engine.errors import InvalidInput, NotAllowed
-from engine.ledger import Unit
 from engine.person import Person, Role
+from engine.work import Unit
 from projections.runner import Runner
 
 router = APIRouter(route_class=ConsoleRoute)

@@ -22,8 +22,8 @@ from api.console.layout import ConsoleRoute, frame, go_to, reading, reading_view
 from api.door import house_of
 from api.saved_views import save, shelf_of
 from engine.errors import InvalidInput, NotAllowed
-from engine.ledger import Unit, Work
 from engine.saved_view import LONGEST_NAME
+from engine.work import Unit, Work
 
 router = APIRouter(route_class=ConsoleRoute)
 

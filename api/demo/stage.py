@@ -22,10 +22,10 @@ from api.scheduler import Scheduler
 from api.settings import BadSettings, Settings
 from engine.clock import SimulatedClock, rfc3339
 from engine.errors import Refused
-from engine.ledger import Unit, Work
 from engine.service import Service, service_id
 from engine.team import Team, team_id
 from engine.ticket import Ticket
+from engine.work import Unit, Work
 from projections.runner import Runner
 
 

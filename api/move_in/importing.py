@@ -16,9 +16,10 @@ import msgspec
 from api.move_in.planning import Draft, Who
 from engine.identity import imported_id
 from engine.incident import Incident, IncidentImported
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
 from engine.request import RequestImported, ServiceRequest
+from engine.work import Unit, Work
 
 MOST_WAITING: Final = 1_024
 ACTOR: Final = "tocsin"

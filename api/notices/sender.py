@@ -23,10 +23,11 @@ from api.outward import Guard
 from api.settings import Settings
 from engine.clock import Clock
 from engine.errors import TocsinError
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.notice import OPENINGS, Notices, notices_id
 from engine.recipient import Channel, Recipient, recipient_id
 from engine.ticket import Ticket
+from engine.work import Unit, Work
 from projections.outbox import Due, due
 from projections.runner import Runner
 

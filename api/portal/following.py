@@ -37,10 +37,10 @@ from engine.attachment import SealedFile, attach_file
 from engine.errors import IllegalTransition, InvalidInput, NotFound, Phrase
 from engine.event import Fact
 from engine.incident import Incident
-from engine.ledger import Unit, Work
 from engine.report import Report
 from engine.request import ServiceRequest
 from engine.ticket import Meaning, Ticket, TicketReported, Visibility
+from engine.work import Unit, Work
 from projections.ticket_row import TicketRow
 
 router = APIRouter(route_class=PortalRoute)

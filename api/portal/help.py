@@ -12,10 +12,10 @@ from api.console.language import language
 from api.console.words import plain
 from api.house import House
 from api.portal.form_token import FormToken
-from engine.ledger import Unit, Work
 from engine.report import Report, record_before
 from engine.rulebook import Document
 from engine.triage import rulebook_in
+from engine.work import Unit, Work
 from projections.queue_page import QueueFilter, queue
 from projections.ticket_row import TicketRow
 from projections.views import Reader

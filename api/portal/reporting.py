@@ -34,10 +34,10 @@ from api.reading import read
 from api.writing import IdempotencyKey, Stored
 from engine.errors import InvalidInput, NotAllowed
 from engine.incident import Incident
-from engine.ledger import Unit, Work
 from engine.person import Person
 from engine.report import Report, open_incident, submit_request
 from engine.ticket import Relation, Ticket, TicketReported
+from engine.work import Unit, Work
 from projections.organisation import service_names
 from projections.views import Reader
 

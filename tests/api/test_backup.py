@@ -24,12 +24,12 @@ from engine.backup import (
 )
 from engine.incident import Incident
 from engine.installation import InstallationRestored
-from engine.ledger import Unit, Work
 from engine.priority import Level
 from engine.report import Report, open_incident
 from engine.tables import Tell
 from engine.ticket import TicketFileAttached
 from engine.vault import VaultLocked
+from engine.work import Unit, Work
 from projections.runner import Runner
 from tests.stores import settings_at
 

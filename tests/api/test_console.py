@@ -23,8 +23,8 @@ from api.console.forms import masked, unmasked
 from api.door import SESSION_COOKIE
 from api.house import House, open_house
 from engine.clock import SimulatedClock
-from engine.ledger import Unit
 from engine.person import AccessRefused, Person, Role
+from engine.work import Unit
 from projections.runner import Runner
 from tests.stores import settings_at
 

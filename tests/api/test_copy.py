@@ -22,7 +22,6 @@ from engine.clock import Clock
 from engine.incident import Incident
 from engine.installation import InstallationRestored
 from engine.keyring import KEYS
-from engine.ledger import Unit, Work
 from engine.person import Person
 from engine.report import Report, open_incident
 from engine.sqlite_store import SCHEMA
@@ -31,6 +30,7 @@ from engine.tables import FILLING, LEFT_OUT, TABLES, Tell
 from engine.ticket import TicketFileAttached, Visibility
 from engine.transfer import CannotTransfer, claim, compare, fill
 from engine.vault import VaultLocked
+from engine.work import Unit, Work
 from projections.runner import Runner
 from tests import stores
 from tests.services.postgres import programs

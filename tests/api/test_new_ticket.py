@@ -17,13 +17,13 @@ from api.house import open_house
 from engine.attachment import read_file
 from engine.clock import SimulatedClock
 from engine.incident import Incident, IncidentOpened
-from engine.ledger import Unit, Work
 from engine.person import Person, PersonRegistered
 from engine.priority import Level
 from engine.request import RequestSubmitted
 from engine.service import Service, service_id
 from engine.team import Team, team_id
 from engine.ticket import TicketCategorised, TicketFileAttached, TicketReported, Visibility
+from engine.work import Unit, Work
 from projections.runner import Runner
 from tests.api.test_console import Desk, field, words
 from tests.conftest import NOON

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from api.command.root import main
 from api.door import SESSION_COOKIE
 from api.house import House
-from engine.ledger import Unit
 from engine.recipient import Channel, Recipient, Shape, recipient_id
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
+from engine.work import Unit
 from projections.runner import Runner
 from tests.api.conftest import Headers
 from tests.notices.post import PATIENCE, PostOffice, Receiver, verified

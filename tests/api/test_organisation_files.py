@@ -224,7 +224,7 @@ def test_an_address_may_go_from_one_to_the_next_within_a_file(house: House, file
 
 def test_who_was_known_as_a_requester_gets_the_account(house: House, files: Any) -> None:
     from api.commands import Context
-    from engine.ledger import Unit
+    from engine.work import Unit
 
     def decide(work: Any) -> Any:
         return Context(work=work, person=None, handle=house.directory.handle).requester("rita@example.org")

@@ -19,11 +19,11 @@ from api.settings import BadSettings, load_settings
 from engine.attachment import attach_file, seal_file
 from engine.clock import SimulatedClock
 from engine.incident import Incident
-from engine.ledger import Unit
 from engine.person import Person, PersonRegistered
 from engine.priority import Priority
 from engine.service import Service, ServiceRegistered, service_id
 from engine.ticket import Relation, TicketCommented, TicketFileAttached, TicketReported, Visibility
+from engine.work import Unit
 from projections.queue_page import ticket as row_of
 from projections.runner import Runner
 from tests.stores import settings_at

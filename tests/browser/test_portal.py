@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from api.house import open_house
 from engine.clock import SystemClock
 from engine.incident import Incident
-from engine.ledger import Unit
+from engine.work import Unit
 from projections.queue_page import ticket
 from tests.browser.window import PHONE, Server, Watched
 from tests.stores import settings_at

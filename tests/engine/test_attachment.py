@@ -11,9 +11,10 @@ from engine.attachment import SealedFile, attach_file, clean_name, read_file, se
 from engine.errors import IllegalTransition
 from engine.event import Fact
 from engine.incident import Incident
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.report import Report, open_incident
 from engine.ticket import LONGEST_NAME, TicketFileAttached, Visibility
+from engine.work import Unit, Work
 from tests.stores import bodies_in
 
 RITA, IDA = UUID(int=7), UUID(int=8)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from engine.canonical import canonical_bytes
 from engine.clock import micros
-from engine.ledger import Ledger, Unit
+from engine.ledger import Ledger
 from engine.source import Source, SourceAdded
 from engine.store import Row
+from engine.work import Unit
 
 GOLDEN: Final[list[dict[str, Any]]] = json.loads((Path(__file__).parent / "golden" / "canonical_bytes.json").read_text())
 

@@ -10,9 +10,10 @@ import pytest
 from engine.clock import SimulatedClock
 from engine.event import Fact
 from engine.lease import LEASE_SECONDS, Leadership, NotLeading, gone
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
 from engine.vault import Vault
+from engine.work import Unit, Work
 from tests.stores import keyring_at, store_at
 
 

@@ -19,12 +19,13 @@ from engine.delivery import Delivery
 from engine.errors import InvalidInput, Overloaded, StoreUnavailable
 from engine.event import Fact
 from engine.identity import delivery_id
-from engine.ledger import Expected, Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SqliteStore
 from engine.store import AlreadyStored, Row
 from engine.vault import Vault
+from engine.work import Expected, Unit, Work
 from tests.conftest import NOON, Bell
 from tests.stores import AnyStore, keyring_at, place_of, store_at
 

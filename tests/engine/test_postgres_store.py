@@ -17,13 +17,14 @@ from engine.clock import SimulatedClock
 from engine.correlation import Correlation
 from engine.errors import StoreUnavailable
 from engine.event import Fact
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
 from engine.postgres_keyring import PostgresKeyring
 from engine.postgres_schema import NotMigrated, migrate
 from engine.postgres_store import APPEND_LOCK, PostgresStore
 from engine.store import SCHEMA_VERSION
 from engine.vault import Vault
+from engine.work import Unit, Work
 from tests.services.postgres import Postgres, pooled, programs, running
 
 PATIENCE = 60

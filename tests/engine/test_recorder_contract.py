@@ -22,11 +22,12 @@ from engine.delivery import Delivery
 from engine.event import Fact
 from engine.identity import source_id
 from engine.incident import Incident
-from engine.ledger import Ledger, Unit
+from engine.ledger import Ledger
 from engine.recorder import StoreRecorder
 from engine.source import Source
 from engine.sqlite_store import SqliteStore
 from engine.ticket import Visibility
+from engine.work import Unit
 from tests.conftest import Bell
 from tests.stores import store_at
 

@@ -13,7 +13,7 @@ from engine.attachment import read_file, seal_file
 from engine.errors import InvalidInput
 from engine.event import Event
 from engine.incident import Incident, IncidentOpened, IncidentResolved
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.person import Person
 from engine.priority import Level, Priority
 from engine.report import Report, open_incident, submit_request
@@ -33,6 +33,7 @@ from engine.service import Service, service_id
 from engine.team import Team, team_id
 from engine.ticket import TicketClosed, TicketCommented, TicketFileAttached, TicketReported, TicketTriaged
 from engine.triage import decide
+from engine.work import Unit, Work
 from tests.conftest import Bell
 
 VPN = record_of(origin=Origin.PERSON, ticket={"title": "VPN is down", "kind": "incident"})

@@ -13,9 +13,10 @@ from engine.clock import SimulatedClock, micros
 from engine.errors import InvalidInput
 from engine.event import Fact
 from engine.identity import stream_id, timer_id
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.store import DueTimer
 from engine.timer import Timer, TimerFired
+from engine.work import Unit, Work
 from tests.conftest import NOON
 from tests.engine.belfry import Belfry, effort, with_belfry
 

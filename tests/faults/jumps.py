@@ -10,13 +10,14 @@ from engine import notice
 from engine.clock import MAX_DRIFT_SECONDS, SimulatedClock, SystemClock, from_micros, micros
 from engine.incident import Incident
 from engine.lease import Leadership, NotLeading
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.notice import NoticeRequested
 from engine.policy import fire
 from engine.rule import TicketRule
 from engine.rulebook import NoticeRule, NoticeStep
 from engine.timer import TimerFired
 from engine.vault import Vault
+from engine.work import Unit, Work
 from projections.queue_page import breached
 from projections.runner import Runner
 from tests.notices.post import Tower

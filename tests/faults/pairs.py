@@ -12,9 +12,9 @@ from engine.clock import SimulatedClock
 from engine.correlation import Correlation
 from engine.errors import StoreUnavailable
 from engine.lease import LEASE_SECONDS, Leadership, NotLeading
-from engine.ledger import Unit, Work
 from engine.person import Person
 from engine.sqlite_store import SqliteStore
+from engine.work import Unit, Work
 from projections.runner import Runner
 from tests.faults.cuts import Mortal
 from tests.faults.promises import asks, is_consistent, names, process_on, takes

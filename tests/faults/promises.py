@@ -10,11 +10,12 @@ from typing import Final
 
 from api.writing import IdempotencyKey, Stored
 from engine.clock import SimulatedClock
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.source import Source as Added
 from engine.source import SourceAdded
 from engine.store import Store
 from engine.vault import Vault
+from engine.work import Unit, Work
 from monitors.kafka_position import Place, Taken, at
 from tests.conftest import NOON
 from tests.stores import keyring_at, place_of

@@ -7,8 +7,8 @@ import pytest
 from engine.delivery import Delivery, DeliveryReceived, DeliveryRejected
 from engine.errors import InvalidInput, MalformedDelivery, NotFound
 from engine.identity import delivery_id, source_id
-from engine.ledger import Unit
 from engine.source import Source, SourceAdded
+from engine.work import Unit
 from monitors import intake as intake_module
 from monitors.intake import Receipt, Rejected
 from tests.conftest import PAYLOADS, Bell

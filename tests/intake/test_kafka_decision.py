@@ -9,7 +9,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from engine.delivery import DeliveryReceived, DeliveryRejected
 from engine.errors import InvalidInput, StoreUnavailable
-from engine.ledger import Unit
+from engine.work import Unit
 from monitors.intake import ProfileChanged, Receipt
 from monitors.kafka_decision import MOST_TRIES, Decisions
 from monitors.kafka_position import OutOfStep, Place, Taken, at, cursor_name

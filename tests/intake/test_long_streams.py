@@ -9,7 +9,8 @@ import pytest
 from engine.aggregate import Aggregate, restored, snapshot
 from engine.alert import Alert
 from engine.correlation import Correlation, CorrelationIncidentOpened
-from engine.ledger import LONG_STREAM, Ledger, Unit
+from engine.ledger import LONG_STREAM, Ledger
+from engine.work import Unit
 
 if TYPE_CHECKING:
     from tests.conftest import Bell

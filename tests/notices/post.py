@@ -19,10 +19,11 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from engine import notice
 from engine.clock import SimulatedClock
-from engine.ledger import Ledger, Unit
+from engine.ledger import Ledger
 from engine.notice import Notices, notices_id
 from engine.recipient import Channel, Recipient, Shape, recipient_id
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
+from engine.work import Unit
 from tests.conftest import Bell
 from tests.process.server import free_port
 

@@ -7,11 +7,11 @@ import pytest
 
 from engine import notice
 from engine.incident import Incident
-from engine.ledger import Unit, Work
 from engine.notice import NoticeCourseBegun, NoticeRequested
 from engine.priority import Level, Priority
 from engine.recipient import Recipient, recipient_id
 from engine.rulebook import NoticeRule, NoticeStep
+from engine.work import Unit, Work
 from tests.notices.post import P1, Tower
 
 PERSISTENT = msgspec.structs.replace(

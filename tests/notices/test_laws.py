@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from engine.errors import IllegalTransition
 from engine.event import Fact
 from engine.incident import Incident
-from engine.ledger import Unit, Work
 from engine.notice import NoticeOccasionEnded, NoticeRequested, Notices, Purpose, notices_id
 from engine.priority import Priority
 from engine.rulebook import NoticeRule, NoticeStep
+from engine.work import Unit, Work
 from tests.engine.belfry import Belfry, effort
 from tests.notices.post import P1, Tower
 

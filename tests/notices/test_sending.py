@@ -16,11 +16,11 @@ from api.notices.sender import Channels, Sender
 from api.notices.signature import new_secret
 from api.settings import Settings
 from engine.incident import Incident
-from engine.ledger import Unit
 from engine.notice import NoticeFailed, Notices, notices_id
 from engine.priority import Level
 from engine.recipient import Recipient, RecipientRemoved, Shape, recipient_id
 from engine.rulebook import NoticeRule
+from engine.work import Unit
 from projections import outbox
 from projections.outbox import NoticeRow
 from projections.runner import Runner

@@ -20,8 +20,8 @@ from api.kafka_out import Transactions, relay_of
 from api.settings import load_settings
 from engine.clock import SimulatedClock, from_micros
 from engine.lease import LEASE_SECONDS, Leadership
-from engine.ledger import Unit, Work
 from engine.person import Person
+from engine.work import Unit, Work
 from monitors.kafka_client import Topics
 from projections.kafka_relay import MOST_IN_A_BATCH, NotPublished, Record, cursor_name
 from tests.conftest import NOON

@@ -11,9 +11,9 @@ from typing import Final
 import pytest
 
 from api.house import open_house
-from engine.ledger import Unit
 from engine.recipient import Channel, Recipient, Shape, recipient_id
 from engine.rulebook import RULEBOOK, NoticeRule, Rulebook, RulebookPublished
+from engine.work import Unit
 from tests.notices.post import Heard, Receiver, serve
 from tests.process.server import PATIENCE, Server, answer, send
 from tests.stores import settings_at

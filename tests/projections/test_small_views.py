@@ -8,8 +8,8 @@ import pytest
 from engine.change import Change, ChangeRecorded
 from engine.clock import SimulatedClock
 from engine.errors import InvalidInput
-from engine.ledger import Work
 from engine.person import AccountOpened, Person, Role, RoleChanged
+from engine.work import Work
 from projections.changes import change, changes, changes_before
 from projections.page import Page
 from projections.people import PersonRow, called, people, person

@@ -8,10 +8,11 @@ import pytest
 
 from engine.clock import SimulatedClock
 from engine.incident import Incident
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.priority import Level, Priority
 from engine.target import DEFAULT_TARGETS, TARGETS, Target, Targets
 from engine.ticket import Visibility
+from engine.work import Unit, Work
 from projections.kpi_page import Window, kpis
 from projections.queue_page import breached, queue, ticket
 from projections.runner import Runner

@@ -11,13 +11,14 @@ from engine.delivery import DeliveryReceived, DeliveryRejected, MonitoringEvent
 from engine.identity import imported_id, source_id
 from engine.incident import Incident, IncidentImported
 from engine.judgement import Judgement
-from engine.ledger import Ledger, Unit, Work
+from engine.ledger import Ledger
 from engine.observation import Observation, ObservationKind, Severity
 from engine.person import Person
 from engine.priority import Level, Priority
 from engine.request import RequestImported, ServiceRequest
 from engine.source import Source, SourceAdded
 from engine.ticket import Visibility
+from engine.work import Unit, Work
 
 TICKETS: dict[str, type[Incident] | type[ServiceRequest]] = {"INC": Incident, "REQ": ServiceRequest}
 
