@@ -77,7 +77,7 @@ class _Batch:
     cursors: dict[str, int | None] = field(default_factory=dict)  # as read, or as moved
     moved: dict[str, int] = field(default_factory=dict)
     milliseconds: int = 0
-    writes: bool = False
+    proves: bool = False
 
     def __post_init__(self) -> None:
         self.milliseconds = micros(self.now) // 1_000
@@ -161,7 +161,7 @@ class Ledger:
 
     @property
     def failure(self) -> str | None:
-        """Why the last commit that had something to write failed; None where it did not."""
+        """Why the last commit failed; None where none did, or since then one succeeded that needed room."""
         return self._failure
 
     def fact(self, row: Row) -> Fact:
@@ -308,7 +308,7 @@ class Ledger:
             self._insert()
             self.vault.flush()
             self.store.commit()
-            if self._batch.writes:  # else it says nothing: there is always room for nothing
+            if self._batch.proves:
                 self._failure = None
         except Exception as error:  # whatever happened, nobody may be told that it was stored
             self._failure = str(error)
@@ -437,7 +437,7 @@ class Ledger:
 
     def _stage(self, work: Work, rows: list[Row]) -> None:
         batch = self._batch
-        batch.writes = batch.writes or bool(rows or work.after or work.timers or work.cursors)
+        batch.proves = batch.proves or bool(rows) or work.proves
         batch.rows += rows
         batch.facts += work.journal.facts
         for fact in work.journal.facts:

@@ -24,6 +24,7 @@ class Work:
 
     Attributes:
         now: the ledger's time for everything that this unit records.
+        proves: where it is committed, others can be too; what writes over something that is there already (a lease) says nothing of that.
         journal: set its `actor` and `cause` before recording what somebody or something else causes.
     """
 
@@ -36,6 +37,7 @@ class Work:
         self.timers: dict[bytes, DueTimer | None] = {}
         self.cursors: dict[str, int] = {}
         self.bodies: dict[bytes, KeptBody] = {}
+        self.proves = False
         self._stamped = 0
 
     def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
@@ -87,6 +89,11 @@ class Work:
             fact.position, fact.recorded_at = self._ledger.next_position(), self.now
         self._stamped = len(facts)
         return self._ledger.reached
+
+    def try_room(self, size: int) -> None:
+        """Let the commit fail where there is no room for so many bytes; nothing is left of them."""
+        self.after.append(lambda store: store.try_room(size))
+        self.proves = True
 
     @property
     def store(self) -> Store:
