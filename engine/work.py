@@ -24,7 +24,7 @@ class Work:
 
     Attributes:
         now: the ledger's time for everything that this unit records.
-        proves: where it is committed, others can be too; what writes over something that is there already (a lease) says nothing of that.
+        probes: it was asked for `try_room`.
         journal: set its `actor` and `cause` before recording what somebody or something else causes.
     """
 
@@ -37,7 +37,7 @@ class Work:
         self.timers: dict[bytes, DueTimer | None] = {}
         self.cursors: dict[str, int] = {}
         self.bodies: dict[bytes, KeptBody] = {}
-        self.proves = False
+        self.probes = False
         self._stamped = 0
 
     def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
@@ -91,9 +91,14 @@ class Work:
         return self._ledger.reached
 
     def try_room(self, size: int) -> None:
-        """Let the commit fail where there is no room for so many bytes; nothing is left of them."""
+        """Find out whether deliveries can be stored: a key each is there, and so many bytes have room. Nothing is left of them.
+
+        Raises:
+            StoreUnavailable: there are no keys. Where there is no room the commit fails.
+        """
+        self.vault.stock()
         self.after.append(lambda store: store.try_room(size))
-        self.proves = True
+        self.probes = True
 
     @property
     def store(self) -> Store:
