@@ -12,8 +12,8 @@ from uuid import UUID
 
 from engine.person import Role
 from tests.faults.clients import Client, Reply, token_of
-from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, body
+from tests.soak import SOAK, Course
 
 CLIENTS: Final = 4
 # What is refused while it is full, before there is space again.
@@ -91,7 +91,7 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
         What was counted.
     """
     client = reader = Client(token_of(server, Role.ADMIN))
-    load = Load(server, client)
+    load, course = Load(server, client), Course(rounds, "times full;")
     pid, back, slowest = server.pid, list[float](), 0.0
 
     def state() -> Reply:
@@ -110,6 +110,7 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
         running = [pool.submit(load.run, who) for who in range(CLIENTS)]
         try:
             for turn in range(rounds):
+                course.at(turn, f"{len(load.acknowledged)} acknowledged, {len(load.refused)} refused, back after {back}")
                 before = len(load.acknowledged)
                 until(lambda before=before: len(load.acknowledged) > before + 100)  # type: ignore[misc]  # bound per round
                 until(ready)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.faults.disks import fill, may_mount, mounted
 from tests.faults.full import Disk, stands_a_full_disk
-from tests.faults.promises import SOAK
 from tests.process.server import Server
+from tests.soak import SOAK
 
 pytestmark = pytest.mark.process
 

@@ -1,7 +1,6 @@
 """Deliveries out of Kafka are decided once each, whatever happens to those who read them."""
 
 import json
-import os
 import random
 import threading
 import time
@@ -22,10 +21,10 @@ from tests.process.reader import Reader
 from tests.process.server import PATIENCE, body
 from tests.services.kafka import Kafka, broker
 from tests.services.postgres import Postgres, programs, running
+from tests.soak import SOAK, Course
 
 pytestmark = [pytest.mark.process, pytest.mark.kafka]
 
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 PARTITIONS: Final = 3
 # One reader becomes three, a partition each, and one again; each way of going comes up.
 COURSE: Final = ("joined", "joined", "killed", "joined", "left", "joined", "left", "left")
@@ -106,6 +105,7 @@ def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, 
     readers = [Reader(data, settings).ready()]
     thread.start()
     done = {"joined": 0, "left": 0, "killed": 0}
+    course = Course(number, "changes")
 
     def go_on(until: list[int]) -> None:
         """Wait until each partition was read so far."""
@@ -130,9 +130,11 @@ def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, 
                 else:
                     reader.kill()
             done[action] += 1
+            course.at(sum(done.values()), f"of readers; {sum(reached.now())} deliveries of {deliveries} read")
             go_on([position + 50 for position in reached.now()])
         while len(stream.produced) < deliveries:
             go_on([position + 500 for position in reached.now()])
+            course.at(number, f"of readers; {sum(reached.now())} deliveries of {deliveries} read")
         with stream.change:
             stream.over = True
             stream.change.notify_all()

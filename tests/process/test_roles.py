@@ -17,12 +17,12 @@ import pytest
 from engine.timer import TimerFired
 from tests.process.server import PATIENCE, Server, answer, free_port
 from tests.services.postgres import Postgres, programs, running
+from tests.soak import SOAK
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(programs() is None and not os.environ.get("CI"), reason="PostgreSQL is not installed"),
 ]
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 # The lease ends within 12 s; the former leader is kept asleep for longer.
 ASLEEP_SECONDS: Final = 60 if SOAK else 16
 ALERTS: Final = 200 if SOAK else 40
