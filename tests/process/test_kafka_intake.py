@@ -25,8 +25,8 @@ from tests.soak import SOAK, Course
 
 pytestmark = [pytest.mark.process, pytest.mark.kafka]
 
-PARTITIONS: Final = 3
-# One reader becomes three, a partition each, and one again; each way of going comes up.
+
+# One reader becomes three, and one again; each way of going comes up.
 COURSE: Final = ("joined", "joined", "killed", "joined", "left", "joined", "left", "left")
 # Records that may wait: enough that each partition is in the middle of something at any moment.
 AHEAD: Final = 1_500
@@ -90,15 +90,15 @@ class Reached:
         return [self.store.cursor(name) or 0 for name in self.cursors]
 
 
-def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, *, deliveries: int = 0) -> str:
-    """Let readers come, go and die so often while deliveries come in; each must be decided once. What happened, in a line."""
-    topic = kafka.topic(f"t{random.getrandbits(48):x}", PARTITIONS)
+def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, *, deliveries: int, partitions: int) -> str:
+    """Let readers come, go and die so often while so many deliveries, and more, come in; each must be decided once. What happened, in a line."""
+    topic = kafka.topic(f"t{random.getrandbits(48):x}", partitions)
     kafka.topic(f"{topic}.dead")
     settings = {**settings, "TOCSIN_KAFKA": kafka.address, "TOCSIN_KAFKA_DELIVERIES": topic, "TOCSIN_KAFKA_GROUP": topic}
     data.mkdir(parents=True)
     store = open_store(load_settings(settings, data=data))
     topic_id = kafka.topic_id(topic)
-    reached = Reached(store, [cursor_name(topic, partition, topic_id) for partition in range(PARTITIONS)])
+    reached = Reached(store, [cursor_name(topic, partition, topic_id) for partition in range(partitions)])
     stream = Stream(kafka, topic)
     thread = threading.Thread(target=stream.run, daemon=True)
     chance = random.Random(20260302)
@@ -118,7 +118,7 @@ def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, 
                 stream.change.wait(0.02)
 
     try:
-        go_on([1] * PARTITIONS)
+        go_on([1] * partitions)
         while sum(done.values()) < number:
             action = COURSE[sum(done.values()) % len(COURSE)]
             if action == "joined":
@@ -139,7 +139,7 @@ def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, 
             stream.over = True
             stream.change.notify_all()
         thread.join(PATIENCE)
-        go_on(kafka.ends(topic, PARTITIONS))
+        go_on(kafka.ends(topic, partitions))
     finally:
         stream.over = True
         for reader in readers:
@@ -166,7 +166,8 @@ def identities_in(data: Path, settings: dict[str, str]) -> Iterator[str]:
 
 
 def test_each_delivery_is_decided_once_while_readers_come_and_go_and_die(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = rebalances(broker(), tmp_path / "data", {}, 300 if SOAK else 8, deliveries=1_000_000 if SOAK else 0)
+    number, deliveries = (300, 1_000_000) if SOAK else (8, 20_000)
+    said = rebalances(broker(), tmp_path / "data", {}, number, deliveries=deliveries, partitions=3)
     with capsys.disabled():
         print(f"\n{said}")
 
@@ -174,8 +175,7 @@ def test_each_delivery_is_decided_once_while_readers_come_and_go_and_die(tmp_pat
 def test_each_delivery_is_decided_once_on_postgresql_while_readers_come_and_go_and_die(
     tmp_path: Path, database: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = rebalances(
-        broker(), tmp_path / "data", {"TOCSIN_DATABASE": database.database()}, 300 if SOAK else 8, deliveries=1_000_000 if SOAK else 0
-    )
+    number, deliveries = (300, 1_000_000) if SOAK else (12, 30_000)
+    said = rebalances(broker(), tmp_path / "data", {"TOCSIN_DATABASE": database.database()}, number, deliveries=deliveries, partitions=12)
     with capsys.disabled():
         print(f"\n{said}")
