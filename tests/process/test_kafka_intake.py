@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,10 +145,11 @@ def rebalances(kafka: Kafka, data: Path, settings: dict[str, str], number: int, 
         stream.over = True
         for reader in readers:
             reader.kill()
-    identities = sorted(identities_in(data, settings))
-    assert identities == sorted(stream.produced)
+    decided, produced = Counter(identities_in(data, settings)), Counter(stream.produced)
+    # Not compared as a whole: what differs between two lists of a million would be looked for until tomorrow.
+    assert (list(produced - decided)[:5], list(decided - produced)[:5]) == ([], []), "lost, or decided more than once"
     store.close()
-    return f"{len(identities)} deliveries, each once, through {done}"
+    return f"{decided.total()} deliveries, each once, through {done}"
 
 
 def identities_in(data: Path, settings: dict[str, str]) -> Iterator[str]:
