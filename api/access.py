@@ -56,9 +56,9 @@ TRIES_A_MINUTE: Final = 10
 # How long an answer of a database elsewhere is believed: a token or session that another process ends is void after this.
 BELIEVED_SECONDS: Final = 1.0
 MOST_BELIEVED: Final = 5_000
-# While the database cannot be asked, whoever was known may go on reading for so long; and whether it is back, one of them asks.
+# While the database cannot be asked, whoever was known may go on reading for so long; and whether it is back, one asks at a time.
 READS_ON_SECONDS: Final = 300.0
-ASKS_AGAIN_SECONDS: Final = 5.0
+ASKS_AGAIN_SECONDS: Final = 0.5
 SHORTEST_PASSWORD: Final = 10
 REFUSALS_KEPT_A_MINUTE: Final = 120
 
@@ -136,7 +136,8 @@ class Directory:
         self._by_account, self._by_address = Throttle(), Throttle(5 * TRIES_A_MINUTE)
         self._refusals = Throttle(REFUSALS_KEPT_A_MINUTE)
         self._believed: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._away_until = 0.0
+        self._away = self._asking = False
+        self._asks_again = 0.0
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -213,24 +214,43 @@ class Directory:
         if principal is not None and now - since < BELIEVED_SECONDS:
             return principal
         known = principal if reads and now - since < READS_ON_SECONDS else None
-        if known is not None and now < self._away_until:
-            return known
-        if self._away_until:
-            self._away_until = now + ASKS_AGAIN_SECONDS  # this one asks, which takes seconds; the others need not wait as well
+        first = self._away and not self._asking and now >= self._asks_again
         try:
-            principal = await asyncio.to_thread(ask)
+            if first:
+                self._asking = True
+            principal = await self._asked(ask, first=first)
         except StoreUnavailable:
-            self._away_until = time.monotonic() + ASKS_AGAIN_SECONDS
             if known is None:
                 raise
             return known
-        self._away_until = 0.0
+        finally:
+            if first:
+                self._asking = False
+        self._away = False
         self._believed.pop(key, None)
         if principal is not None:
             self._believed[key] = now, principal
             while len(self._believed) > MOST_BELIEVED:
                 self._believed.popitem(last=False)
         return principal
+
+    async def _asked(self, ask: Callable[[], Principal | None], *, first: bool) -> Principal | None:
+        """To ask a database that is away takes seconds, and threads are few: only the first one does.
+
+        Raises:
+            StoreUnavailable: it is away.
+        """
+
+        def unless_away() -> Principal | None:
+            if self._away and not first:
+                raise StoreUnavailable("the database is away")
+            try:
+                return ask()
+            except StoreUnavailable:
+                self._away, self._asks_again = True, time.monotonic() + ASKS_AGAIN_SECONDS
+                raise
+
+        return unless_away() if self._away and not first else await asyncio.to_thread(unless_away)
 
     def _token(self, token: str) -> Principal | None:
         credential = self._ledger.store.credential(self._digest(token))

@@ -16,8 +16,6 @@ from tests.process.server import PATIENCE, Server, body
 from tests.soak import SOAK, Course
 
 CLIENTS: Final = 4
-# What is refused while it is full, before there is space again.
-REFUSALS: Final = 60
 # The views look for something new once a second, a leader renews its lease within four: neither makes a full disk ready.
 STAYS_RED_SECONDS: Final = 20.0 if SOAK else 4.5
 HTTP_REFUSED: Final = 503
@@ -34,12 +32,14 @@ class Disk:
         fill: returns when not a byte can be written any more by the server, or by its database.
         empty: gives the space back.
         meanwhile: what is done to it besides while it is full.
+        refusals: what is refused, before there is space again.
     """
 
     folder: Path
     fill: Callable[[Server], None]
     empty: Callable[[Server], None]
     meanwhile: Callable[[Server], None] | None = None
+    refusals: int = 60
 
 
 def until(holds: Callable[[], bool], said: Callable[[], object] = lambda: "") -> float:
@@ -117,7 +117,7 @@ def stands_a_full_disk(server: Server, disk: Disk, rounds: int) -> str:
                 for act in filter(None, (disk.fill, disk.meanwhile)):
                     refused = len(load.refused)
                     act(server)
-                    until(lambda refused=refused: len(load.refused) > refused + REFUSALS)  # type: ignore[misc]  # bound per round
+                    until(lambda refused=refused: len(load.refused) > refused + disk.refusals)  # type: ignore[misc]  # bound per round
                     until(lambda: not ready())
                     lives()
                 stays_red(server, reader, load, lives, 1.0)

@@ -103,7 +103,7 @@ def small_wal(place: Path) -> Iterator[tuple[str, Disk]]:
             with database.superuser() as connection:
                 connection.execute("SELECT pg_drop_replication_slot('away')")
 
-        yield database.database(), Disk(place, keep_and_fill, empty)
+        yield database.database(), Disk(place, keep_and_fill, empty, refusals=12)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def limited_wal(place: Path) -> Iterator[tuple[str, Disk]]:
             database.limit_files(None)
             database.supervise()
 
-        yield database.database(), Disk(place, lambda _: database.limit_files(2**16), empty)
+        yield database.database(), Disk(place, lambda _: database.limit_files(2**16), empty, refusals=12)
 
 
 MOUNTED: Final = [small_tables, small_wal]
