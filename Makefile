@@ -2,7 +2,8 @@
 # make test   proves it: everything, in a real browser and with real processes
 # make check  the quick part (ruff, mypy, imports, unit and law tests)
 # make words  brings changed texts into the catalogues of api/locale
-# make bench  what it costs; make soak the long tests; make install Tocsin into .venv only
+# make soak   the tests that have a larger number, with it: hours; ONLY=kill (a word of pytest's -k) for a part
+# make bench  what it costs; make install Tocsin into .venv only
 
 PYTHON ?= python3
 VENV   := .venv
@@ -60,7 +61,12 @@ bench: $(VENV)/.test
 	@$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.test
-	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -m "process or law" tests
+	@tests/needs.sh
+	@$(BIN)/python -m tests.soak
+	@$(BIN)/python -m tests.services.kafka
+	@TOCSIN_SOAK=1 $(BIN)/python -m pytest -vv -s -m soak $(if $(ONLY),-k "$(ONLY)") --durations=0 --durations-min=5 \
+	  -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1 tests
+	@tests/needs.sh after
 
 words:
 	@$(BIN)/pybabel -q extract -F api/locale/babel.cfg -k mark -k translate -k many:1,2 -k InvalidInput:2 -k Phrase:1 -k required:3 -k plain_name:3 \

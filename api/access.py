@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from engine.clock import micros
-from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase
+from engine.errors import Conflict, InvalidInput, NotAllowed, NotFound, Phrase, StoreUnavailable
 from engine.identity import source_id, stream_id
 from engine.ledger import Ledger
 from engine.person import (
@@ -56,6 +56,9 @@ TRIES_A_MINUTE: Final = 10
 # How long an answer of a database elsewhere is believed: a token or session that another process ends is void after this.
 BELIEVED_SECONDS: Final = 1.0
 MOST_BELIEVED: Final = 5_000
+# While the database cannot be asked, whoever was known may go on reading for so long; and whether it is back, one asks at a time.
+READS_ON_SECONDS: Final = 300.0
+ASKS_AGAIN_SECONDS: Final = 0.5
 SHORTEST_PASSWORD: Final = 10
 REFUSALS_KEPT_A_MINUTE: Final = 120
 
@@ -133,6 +136,8 @@ class Directory:
         self._by_account, self._by_address = Throttle(), Throttle(5 * TRIES_A_MINUTE)
         self._refusals = Throttle(REFUSALS_KEPT_A_MINUTE)
         self._believed: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
+        self._away = self._asking = False
+        self._asks_again = 0.0
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
@@ -187,15 +192,19 @@ class Directory:
         self._ledger.run(Unit(decide, actor=actor))
         self._believed.clear()
 
-    async def whose_token(self, token: str) -> Principal | None:
-        """Whom a token stands for; None: it is none of ours."""
-        return await self._whose(b"token:" + token.encode(), lambda: self._token(token))
+    async def whose_token(self, token: str, *, reads: bool = False) -> Principal | None:
+        """Whom a token stands for; None: it is none of ours.
 
-    async def whose_session(self, secret: str, now: datetime) -> Principal | None:
-        """Whose session it is; the role is the account's of this moment."""
-        return await self._whose(b"session:" + secret.encode(), lambda: self._session(secret, now))
+        Args:
+            reads: it is wanted for reading only. Then an answer of the last minutes will do where the database cannot be asked.
+        """
+        return await self._whose(b"token:" + token.encode(), lambda: self._token(token), reads)
 
-    async def _whose(self, secret: bytes, ask: Callable[[], Principal | None]) -> Principal | None:
+    async def whose_session(self, secret: str, now: datetime, *, reads: bool = False) -> Principal | None:
+        """Whose session it is; the role is the account's of this moment. `reads`: as `whose_token`."""
+        return await self._whose(b"session:" + secret.encode(), lambda: self._session(secret, now), reads)
+
+    async def _whose(self, secret: bytes, ask: Callable[[], Principal | None], reads: bool) -> Principal | None:
         """A database elsewhere is not asked on the event loop's thread, nor more than once a second for the same secret."""
         if self._ledger.store.NEAR:
             return ask()
@@ -204,13 +213,44 @@ class Directory:
         now = time.monotonic()
         if principal is not None and now - since < BELIEVED_SECONDS:
             return principal
-        principal = await asyncio.to_thread(ask)
+        known = principal if reads and now - since < READS_ON_SECONDS else None
+        first = self._away and not self._asking and now >= self._asks_again
+        try:
+            if first:
+                self._asking = True
+            principal = await self._asked(ask, first=first)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known
+        finally:
+            if first:
+                self._asking = False
+        self._away = False
+        self._believed.pop(key, None)
         if principal is not None:
             self._believed[key] = now, principal
-            self._believed.move_to_end(key)
             while len(self._believed) > MOST_BELIEVED:
                 self._believed.popitem(last=False)
         return principal
+
+    async def _asked(self, ask: Callable[[], Principal | None], *, first: bool) -> Principal | None:
+        """To ask a database that is away takes seconds, and threads are few: only the first one does.
+
+        Raises:
+            StoreUnavailable: it is away.
+        """
+
+        def unless_away() -> Principal | None:
+            if self._away and not first:
+                raise StoreUnavailable("the database is away")
+            try:
+                return ask()
+            except StoreUnavailable:
+                self._away, self._asks_again = True, time.monotonic() + ASKS_AGAIN_SECONDS
+                raise
+
+        return unless_away() if self._away and not first else await asyncio.to_thread(unless_away)
 
     def _token(self, token: str) -> Principal | None:
         credential = self._ledger.store.credential(self._digest(token))

@@ -46,12 +46,12 @@ def bearer(request: Request) -> str | None:
 
 async def identify(request: Request) -> Principal | None:
     """Who is asking: by token, else by session cookie; None: nobody that we know."""
-    token = bearer(request)
+    token, reads = bearer(request), request.method in HARMLESS
     if token:
-        return await directory_of(request).whose_token(token)
+        return await directory_of(request).whose_token(token, reads=reads)
     secret = request.cookies.get(SESSION_COOKIE)
     if secret:
-        return await directory_of(request).whose_session(secret, house_of(request).clock.now())
+        return await directory_of(request).whose_session(secret, house_of(request).clock.now(), reads=reads)
     return None
 
 

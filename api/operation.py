@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import secrets
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from importlib.metadata import version
@@ -28,7 +27,6 @@ from projections.runner import Runner
 
 VERSION: Final = version("tocsin")
 PATIENCE_SECONDS: Final = 2.0
-PROBE: Final = "probe"
 PROBE_BYTES: Final = 32 * 1024  # more than any page, so that it does not fit into one that is there already
 
 router = APIRouter(tags=["operation"])
@@ -137,6 +135,4 @@ def _stores(house: House) -> str:
 
 def _write(work: Work) -> None:
     """Something that needs space on the disk, and leaves nothing: a commit of nothing would succeed on a full one."""
-    text = secrets.token_hex(PROBE_BYTES // 2)
-    work.after.append(lambda store: store.set_meta(PROBE, text))
-    work.after.append(lambda store: store.drop_meta(PROBE))
+    work.try_room(PROBE_BYTES)

@@ -78,7 +78,8 @@ class _Batch:
     cursors: dict[str, int | None] = field(default_factory=dict)  # as read, or as moved
     moved: dict[str, int] = field(default_factory=dict)
     milliseconds: int = 0
-    writes: bool = False
+    room: bool = False  # it needs some: what only writes over something that is there (a lease) does not
+    probed: bool = False
 
     def __post_init__(self) -> None:
         self.milliseconds = micros(self.now) // 1_000
@@ -111,6 +112,7 @@ class Ledger:
         self._listeners: list[Callable[[int], None]] = []
         self._policies: list[tuple[frozenset[type[Event]], Policy]] = []
         self._failure: str | None = None
+        self._refused: str | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
@@ -163,8 +165,11 @@ class Ledger:
 
     @property
     def failure(self) -> str | None:
-        """Why the last commit that had something to write failed; None where it did not."""
-        return self._failure
+        """Why the last commit failed, or a decision could not keep what it keeps beside the log (keys).
+
+        None where neither did; or since then a commit succeeded that needed room; or, of decisions, one with `Work.try_room`.
+        """
+        return self._failure or self._refused
 
     def fact(self, row: Row) -> Fact:
         """A stored row as a fact."""
@@ -312,8 +317,10 @@ class Ledger:
             self._insert()
             self.vault.flush()
             self.store.commit()
-            if self._batch.writes:  # else it says nothing: there is always room for nothing
+            if self._batch.room or self._batch.probed:
                 self._failure = None
+            if self._batch.probed:
+                self._refused = None
         except Exception as error:  # whatever happened, nobody may be told that it was stored
             self._failure = str(error)
             self._abandon()
@@ -414,6 +421,8 @@ class Ledger:
             rows = self._rows(work)
         except Exception as error:
             self.reached = before
+            if isinstance(error, StoreUnavailable):
+                self._refused = str(error)
             if not isinstance(error, TocsinError):
                 log.exception("a decision failed", actor=unit.actor)
             # What it changed is read anew; `cached` inserts the rows of the units before it first.
@@ -443,7 +452,7 @@ class Ledger:
 
     def _stage(self, work: Work, rows: list[Row]) -> None:
         batch = self._batch
-        batch.writes = batch.writes or bool(rows or work.after or work.timers or work.cursors)
+        batch.room, batch.probed = batch.room or bool(rows), batch.probed or work.probes
         batch.rows += rows
         batch.facts += work.journal.facts
         for fact in work.journal.facts:

@@ -70,6 +70,8 @@ class Pool:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             address, connection_class=Connection, kwargs=options(name=name, pooled=pooled), min_size=1, max_size=most,
             timeout=CONNECT_SECONDS, open=False, name=name,
+            # It tries at twice the interval each time: after a long absence the next try would be minutes away. Who asks begins anew.
+            reconnect_timeout=CONNECT_SECONDS,
         )
         try:
             self._pool.open(wait=True, timeout=CONNECT_SECONDS)
@@ -92,12 +94,11 @@ class Pool:
             try:
                 with self._pool.connection() as connection:
                     return question(connection)
-            except psycopg.OperationalError as error:
-                if last or hung(error):
+            except psycopg.Error as error:
+                # A full disk and a pool that has none to give are errors of the same kind as a connection that is dead.
+                if last or connection is None or not connection.closed or hung(error):
                     raise StoreUnavailable(f"{failure}: {said(error)}") from error
                 self._pool.check()  # the server was restarted: none of the connections is of use any more
-            except (psycopg.Error, PoolTimeout) as error:
-                raise StoreUnavailable(f"{failure}: {said(error)}") from error
         raise AssertionError("the loop ends by itself")
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ The tables are made by `engine/postgres_schema.py`, and only by it.
 """
 
 import contextlib
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -49,6 +50,10 @@ _BEGIN: Final = (
 _NEVER: Final = Head(-1, 0)
 _COPY: Final = f"COPY ledger.events ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _INSERT: Final = f"INSERT INTO ledger.events ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+_KEEP: Final = "INSERT INTO ledger.bodies (digest, length, key, sealed, recorded_at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+# What `try_room` writes stands where no log comes, in rows of which a page holds four: longer ones are kept apart.
+_ROOM, _ROOM_STREAM, _INLINE = 2**62, b"room", 1_800
 
 
 class PostgresStore:
@@ -315,8 +320,7 @@ class PostgresStore:
         return {digest for (digest,) in self._asked(sql, (list(digests),))}
 
     def keep_bodies(self, bodies: Sequence[KeptBody]) -> None:
-        sql = "INSERT INTO ledger.bodies (digest, length, key, sealed, recorded_at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-        self._execute_many(sql, bodies)
+        self._execute_many(_KEEP, bodies)
 
     def rejected_bytes(self, source: str, day: str) -> int:
         row = self._one("SELECT bytes FROM ledger.rejected_bytes WHERE source = %s AND day = %s", (source, day))
@@ -395,6 +399,18 @@ class PostgresStore:
 
     def drop_meta(self, key: str) -> None:
         self._execute("DELETE FROM ledger.meta WHERE key = %s", (key,))
+
+    def try_room(self, size: int) -> None:
+        def put(connection: Connection) -> None:
+            # Each table grows in files of its own, of which one may have no room while others do.
+            with connection.transaction(force_rollback=True):
+                for number, part in enumerate(range(0, size, _INLINE)):
+                    row = Row(_ROOM + number, _ROOM_STREAM, number, "room", secrets.token_bytes(min(_INLINE, size - part)), 0, "", b"", None)
+                    connection.execute(_INSERT, row)
+                connection.execute(_INSERT, Row(_ROOM - 1, _ROOM_STREAM, -1, "room", secrets.token_bytes(size), 0, "", b"", None))
+                connection.execute(_KEEP, KeptBody(_ROOM_STREAM, size, b"", secrets.token_bytes(size), 0))
+
+        self._inside(put)
 
     def set_cursor(self, name: str, position: int) -> None:
         sql = "INSERT INTO ledger.cursors (name, position) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET position = excluded.position"

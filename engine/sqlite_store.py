@@ -4,6 +4,7 @@ The append lock is SQLite's write lock (BEGIN IMMEDIATE); `PRAGMA data_version` 
 """
 
 import contextlib
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -421,6 +422,10 @@ class SqliteStore:
 
     def drop_meta(self, key: str) -> None:
         self._execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def try_room(self, size: int) -> None:
+        self.set_meta("room", secrets.token_hex(size // 2))  # one file holds everything
+        self.drop_meta("room")
 
     def set_cursor(self, name: str, position: int) -> None:
         sql = "INSERT INTO cursors (name, position) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = excluded.position"

@@ -233,6 +233,14 @@ class Store(Reader, Protocol):
 
     def drop_meta(self, key: str) -> None: ...
 
+    def try_room(self, size: int) -> None:
+        """Write so many bytes in the open transaction as events and bodies are written, and take them back.
+
+        Raises:
+            StoreUnavailable: there is no room for them.
+        """
+        ...
+
     def set_cursor(self, name: str, position: int) -> None:
         """How far something outside was read or told; in the same commit as what it led to."""
         ...

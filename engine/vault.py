@@ -169,17 +169,22 @@ class Vault:
     def seal_apart(self, context: bytes, content: bytes) -> tuple[bytes, bytes]:
         """Encrypt under a key that nothing else has, taken from a stock that is on disk already: (key id, sealed)."""
         with self._lock:
-            if not self._spare:
-                self._stock_up()
+            self.stock()
             key_id, cipher = self._spare.pop()
         nonce = os.urandom(NONCE_BYTES)
         return key_id, nonce + cipher.encrypt(nonce, content, context)
 
-    def _stock_up(self) -> None:
-        """Put a stock of keys on disk in one commit, so that a body costs none of its own."""
-        fresh = [(os.urandom(KEY_ID_BYTES), os.urandom(KEY_BYTES)) for _ in range(KEYS_IN_STOCK)]
-        self._insert(fresh)
-        self._spare = [(key_id, AESGCM(key)) for key_id, key in fresh]
+    def stock(self) -> None:
+        """See that a body will find a key. They are put on disk many in one commit, so that a body costs none of its own.
+
+        Raises:
+            StoreUnavailable: there is none left, and more cannot be kept.
+        """
+        with self._lock:
+            if not self._spare:
+                fresh = [(os.urandom(KEY_ID_BYTES), os.urandom(KEY_BYTES)) for _ in range(KEYS_IN_STOCK)]
+                self._insert(fresh)
+                self._spare = [(key_id, AESGCM(key)) for key_id, key in fresh]
 
     def unseal(self, key_id: bytes, context: bytes, sealed: bytes) -> bytes | None:
         """The content, or None where the key was destroyed.

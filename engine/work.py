@@ -24,6 +24,7 @@ class Work:
 
     Attributes:
         now: the ledger's time for everything that this unit records.
+        probes: it was asked for `try_room`.
         journal: set its `actor` and `cause` before recording what somebody or something else causes.
     """
 
@@ -36,6 +37,7 @@ class Work:
         self.timers: dict[bytes, DueTimer | None] = {}
         self.cursors: dict[str, int] = {}
         self.bodies: dict[bytes, KeptBody] = {}
+        self.probes = False
         self._stamped = 0
 
     def load(self, aggregate_class: type[A], stream_id: UUID) -> A:
@@ -87,6 +89,16 @@ class Work:
             fact.position, fact.recorded_at = self._ledger.next_position(), self.now
         self._stamped = len(facts)
         return self._ledger.reached
+
+    def try_room(self, size: int) -> None:
+        """Find out whether deliveries can be stored: a key each is there, and so many bytes have room. Nothing is left of them.
+
+        Raises:
+            StoreUnavailable: there are no keys. Where there is no room the commit fails.
+        """
+        self.vault.stock()
+        self.after.append(lambda store: store.try_room(size))
+        self.probes = True
 
     @property
     def store(self) -> Store:

@@ -43,6 +43,13 @@ NOON = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 PAYLOADS = Path(__file__).parent / "payloads"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Of a soak are all tests of modules that know of it."""
+    known = vars(getattr(item, "module", None) or object)
+    if "SOAK" in known or "effort" in known:
+        item.add_marker(pytest.mark.soak)
+
+
 @pytest.hookimpl(trylast=True)  # when it is known which tests are wanted
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the broker of the tests that need one, and leave out those that it cannot serve."""

@@ -31,7 +31,7 @@ from api.console import instants, language, words
 from api.console.forms import masked
 from api.console.language import figure
 from api.console.language import gettext as _
-from api.door import SESSION_COOKIE, directory_of, house_of
+from api.door import HARMLESS, SESSION_COOKIE, directory_of, house_of
 from api.problem import RETRY_AFTER_SECONDS, Erased, TooLarge, Unauthenticated, ViewBehind
 from api.queue_address import written
 from api.settings import Portal
@@ -261,7 +261,9 @@ def _moment(request: Request, reader: Reader, now: datetime) -> Moment:
 async def session_of(request: Request) -> Principal | None:
     """The person of this browser's session."""
     secret = request.cookies.get(SESSION_COOKIE)
-    return await directory_of(request).whose_session(secret, house_of(request).clock.now()) if secret else None
+    if not secret:
+        return None
+    return await directory_of(request).whose_session(secret, house_of(request).clock.now(), reads=request.method in HARMLESS)
 
 
 async def around_error(request: Request) -> Principal | None:

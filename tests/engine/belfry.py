@@ -22,12 +22,12 @@ from engine.ledger import Ledger
 from engine.vault import Vault
 from monitors.intake import Receipt
 from tests.conftest import NOON, Bell
+from tests.soak import SOAK
 from tests.stores import keyring_at, store_at
 
 A = TypeVar("A", bound=Aggregate)
 E = TypeVar("E", bound=Event)
 
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 # A file system in memory where there is one: what is proved here is not durability, and a sync each would take the time.
 _MEMORY: Final = Path("/dev/shm")
 

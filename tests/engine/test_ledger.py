@@ -23,7 +23,7 @@ from engine.ledger import Ledger
 from engine.person import Person
 from engine.source import Source, SourceAdded
 from engine.sqlite_store import SqliteStore
-from engine.store import AlreadyStored, Row
+from engine.store import AlreadyStored, Head, Lease, Row
 from engine.vault import Vault
 from engine.work import Expected, Unit, Work
 from tests.conftest import NOON, Bell
@@ -305,6 +305,18 @@ def test_a_failed_commit_is_told_to_all_and_leaves_nothing(watched: tuple[Ledger
     assert run(ledger, opens(uuid4())) == "INC-2"
     assert ledger.failure is None
     assert positions(ledger) == [1, 2, 3]
+
+
+def test_after_a_failure_only_a_commit_that_needed_room_says_that_there_is_some(watched: tuple[Ledger, WatchedStore]) -> None:
+    ledger, store = watched
+    store.break_commit = "before"
+    assert isinstance(ledger.submit(Unit(lambda work: work.try_room(10_000), actor="tocsin")).exception(PATIENCE), StoreUnavailable)
+    run(ledger, lambda work: work.after.append(lambda store: store.set_lease("leader", Lease("one", 1, 2))))
+    assert ledger.failure == "no space left on device"
+    before = store.meta("room"), ledger.store.head()
+    run(ledger, lambda work: work.try_room(10_000))
+    assert ledger.failure is None
+    assert (store.meta("room"), ledger.store.head()) == before == (None, Head(0, 0))
 
 
 def test_a_commit_that_happened_although_it_was_told_as_failed_is_known_afterwards(

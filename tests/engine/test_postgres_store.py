@@ -1,6 +1,5 @@
 """What PostgreSQL adds to the rules of a store: roles, migration, a server that goes away, and several processes on one log."""
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,9 +25,9 @@ from engine.store import SCHEMA_VERSION
 from engine.vault import Vault
 from engine.work import Unit, Work
 from tests.services.postgres import Postgres, pooled, programs, running
+from tests.soak import SOAK
 
 PATIENCE = 60
-SOAK = os.environ.get("TOCSIN_SOAK") == "1"
 
 pytestmark = [
     # The suite's run on PostgreSQL need not repeat what is about PostgreSQL anyway.

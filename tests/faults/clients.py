@@ -59,7 +59,10 @@ class Client:
         return self.ask("POST", server, path, json.dumps(content).encode(), {name.replace("_", "-"): value for name, value in headers.items()})
 
     def get(self, server: Server, path: str) -> Reply:
-        return self.ask("GET", server, path, None, {})
+        try:
+            return self.ask("GET", server, path, None, {})
+        except ConnectionError:  # one that lay idle for long is closed by the server
+            return self.ask("GET", server, path, None, {})
 
     def ask(self, method: str, server: Server, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         kept: dict[int, http.client.HTTPConnection] = self._local.__dict__.setdefault("kept", {})

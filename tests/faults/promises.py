@@ -20,7 +20,6 @@ from monitors.kafka_position import Place, Taken, at
 from tests.conftest import NOON
 from tests.stores import keyring_at, place_of
 
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 CURSOR: Final = "in:deliveries:0"
 KIND: Final = "INC"
 _MEMORY: Final = Path("/dev/shm")

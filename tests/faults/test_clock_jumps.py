@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.engine.belfry import effort
 from tests.faults.jumps import DAY, HOUR, keeps_time
-from tests.faults.promises import SOAK, scratch
+from tests.faults.promises import scratch
+from tests.soak import SOAK
 
 pytestmark = pytest.mark.law
 

@@ -19,8 +19,8 @@ import pytest
 
 from engine.person import Role
 from tests.faults.clients import Client, token_of
-from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, body
+from tests.soak import SOAK, Course
 
 pytestmark = [
     pytest.mark.process,
@@ -72,6 +72,7 @@ def test_no_failed_write_is_acknowledged(tmp_path: Path, capsys: pytest.CaptureF
     refused: list[int] = []
     others: list[object] = []
     hurt = kills = 0
+    course = Course(len(PLACES), "places;")
     numbers, lock = itertools.count(), threading.Lock()
     try:
         client = Client(token_of(server, Role.ADMIN))
@@ -93,6 +94,7 @@ def test_no_failed_write_is_acknowledged(tmp_path: Path, capsys: pytest.CaptureF
                 with failing(server, call, number, more):
                     list(pool.map(post, range(CLIENTS)))
                 hurt += len(refused) > before
+                course.at(turn, f"{len(acknowledged)} acknowledged, {len(refused)} refused")
                 lost = set(acknowledged) - stored(server)
                 assert lost == set(), f"{len(lost)} were acknowledged and are not there: {call} {number}{more}"
                 assert others == []

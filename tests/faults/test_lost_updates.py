@@ -12,9 +12,9 @@ import pytest
 
 from engine.person import Role
 from tests.faults.clients import Client, Reply, started, token_of
-from tests.faults.promises import SOAK
 from tests.process.server import Server
 from tests.services.postgres import programs, running
+from tests.soak import SOAK, Course
 
 RACES: Final = 5_000 if SOAK else 300
 
@@ -28,6 +28,7 @@ def one_of_two_wins(servers: Sequence[Server], races: int) -> None:
         assert client.ask("GET", server, f"/api/v1/tickets/{number}", None, {"Tocsin-Position": opened.headers["tocsin-position"]}).status == 200
     seen, start, won = opened.headers["etag"], threading.Barrier(2), Counter[int]()
     said: list[str] = []
+    course = Course(races, "races")
 
     def write(who: int, race: int, etag: str) -> Reply:
         start.wait(60)
@@ -42,6 +43,7 @@ def one_of_two_wins(servers: Sequence[Server], races: int) -> None:
             won[winner] += 1
             said.append(f"comment {race} of {winner}")
             seen = replies[winner].headers["etag"]
+            course.at(race)
     store = servers[0].store()
     try:
         rows = store.log(0, 1_000_000, types=("ticket.commented.v1",))

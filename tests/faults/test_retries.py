@@ -14,9 +14,9 @@ import pytest
 from engine.person import Role
 from engine.store import Row, Store
 from tests.faults.clients import Client, Reply, at_once, started, token_of
-from tests.faults.promises import SOAK
 from tests.process.server import Server, body
 from tests.services.postgres import programs, running
+from tests.soak import SOAK, Course
 
 pytestmark = pytest.mark.process
 
@@ -45,8 +45,8 @@ def each_has_one_effect(servers: Sequence[Server], requests: int, seed: int = 7)
     """Send requests of both kinds, each once to four times; every second one several times at the same moment."""
     token = token_of(servers[0], Role.ADMIN)
     client, retry = Client(token), Client(token)
-    answers: dict[int, list[Reply]] = {}
-    sent = Counter[str]()
+    deliveries, opened, by_alerts = set[str](), set[str](), set[str]()
+    sent, course = Counter[str](), Course(requests, "requests")
     chance, lock = random.Random(seed), threading.Lock()
     plans = [(1 + chance.randint(0, 3), chance.random() < 0.5, chance.randrange(len(servers))) for _ in range(requests)]
     beside = ThreadPoolExecutor(12)
@@ -65,18 +65,21 @@ def each_has_one_effect(servers: Sequence[Server], requests: int, seed: int = 7)
             got = [one(0), *(future.result() for future in waiting)]
         else:
             got = [one(0), *(again() for again in rest)]
+        assert {reply.status for reply in got} == {202 if number % 2 == 0 else 201}, got
+        assert len({reply.body for reply in got}) == 1, f"key-{number} was answered in two ways"
+        said = got[0].document
         with lock:
-            answers[number] = got
+            if number % 2 == 0:
+                deliveries.add(said["delivery"])
+                by_alerts.update(event["incident"] for event in said["observations"])
+            else:
+                opened.add(said["number"])
             sent["requests"] += 1
             sent["posts"] += len(got)
+            course.at(sent["requests"])
 
     with beside:
         at_once(send, range(requests))
-    for number, replies in answers.items():
-        assert {reply.status for reply in replies} == {202 if number % 2 == 0 else 201}, replies
-        assert len({reply.body for reply in replies}) == 1, f"key-{number} was answered in two ways"
-    deliveries = {replies[0].document["delivery"] for number, replies in answers.items() if number % 2 == 0}
-    opened = {replies[0].document["number"] for number, replies in answers.items() if number % 2}
     store = servers[0].store()
     try:
         stored = Counter(row.type for row in _all(store))
@@ -85,7 +88,6 @@ def each_has_one_effect(servers: Sequence[Server], requests: int, seed: int = 7)
     assert len(deliveries) == stored["delivery.received.v1"] == (requests + 1) // 2
     assert len(opened) == requests // 2
     # Those of the alerts come on top: all of them are of one service.
-    by_alerts = {event["incident"] for number, replies in answers.items() if number % 2 == 0 for event in replies[0].document["observations"]}
     assert stored["incident.opened.v1"] == len(opened) + len(by_alerts)
     return f"{sent['requests']} requests, sent {sent['posts']} times: {len(deliveries) + len(opened)} effects"
 

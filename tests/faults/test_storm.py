@@ -13,8 +13,8 @@ import pytest
 
 from engine.person import Role
 from tests.faults.clients import Client, at_once, started, token_of
-from tests.faults.promises import SOAK
 from tests.process.server import PATIENCE, Server, answer, send
+from tests.soak import SOAK
 
 pytestmark = pytest.mark.process
 

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.faults import pairs
-from tests.faults.promises import SOAK, scratch
+from tests.faults.promises import scratch
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.files, pytest.mark.law]
 

@@ -19,7 +19,8 @@ from engine.ticket import Meaning, Relation
 from engine.vault import Vault
 from monitors.intake import Intake, Receipt, Rejected
 from tests.conftest import Bell
-from tests.engine.belfry import SOAK, Belfry, episodes, member, notice, told
+from tests.engine.belfry import Belfry, episodes, member, notice, told
+from tests.soak import SOAK
 from tests.stores import keyring_at, store_at
 
 DAY: Final = datetime(2026, 3, 2, tzinfo=UTC)

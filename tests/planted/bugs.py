@@ -19,6 +19,7 @@ from engine.ledger import Ledger
 from engine.sqlite_store import SqliteStore
 from engine.store import Answer, Head
 from engine.turns import Turns
+from engine.work import Work
 from tests.faults.cuts import Mortal
 from tests.stores import AnyStore
 
@@ -202,6 +203,11 @@ def _key_not_looked_up() -> AbstractContextManager[Any]:
     return mock.patch("api.writing.IdempotencyKey.remembered", return_value=None)
 
 
+def _any_commit_proves() -> AbstractContextManager[Any]:
+    """Whatever is committed says that there is room, also what writes over something that is there."""
+    return mock.patch.object(Work, "probes", property(lambda _: True, lambda _, value: None), create=True)
+
+
 IN_A_SERVER: Final[dict[str, Bug]] = {
-    "not-synced": _not_synced, "version-not-checked": _version_not_checked, "one-lane": _one_lane, "key-not-looked-up": _key_not_looked_up,
+    "any-commit-proves": _any_commit_proves, "not-synced": _not_synced, "version-not-checked": _version_not_checked, "one-lane": _one_lane, "key-not-looked-up": _key_not_looked_up,
 }

@@ -11,9 +11,10 @@ from typing import Any, Final
 import pytest
 
 from engine.postgres_store import PostgresStore
-from tests.faults import pairs
+from tests.faults import pairs, test_postgres_disk_full
 from tests.faults.clients import started
 from tests.faults.cuts import LONGEST_LIFE, Mortal, survives
+from tests.faults.full import stands_a_full_disk
 from tests.faults.jumps import HOUR, keeps_time
 from tests.faults.promises import scratch
 from tests.faults.test_clock_jumps import LIFE
@@ -151,6 +152,19 @@ def launched(bug: str) -> tuple[str, ...]:
 @pytest.mark.process
 def test_an_answer_without_a_sync(tmp_path: Path) -> None:
     assert fails(lambda: sync_before_each_answer(tmp_path, 3, 1, command=launched("not-synced"))).startswith("AssertionError")
+
+
+@pytest.mark.process
+def test_a_full_disk_of_postgresql_that_is_said_to_be_ready(tmp_path: Path) -> None:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with test_postgres_disk_full.KINDS[0](tmp_path) as (address, disk):
+        server = Server(disk.folder, settings={"TOCSIN_DATABASE": address}, command=launched("any-commit-proves"))
+        server.start()
+        try:
+            assert "it is said to be ready" in fails(lambda: stands_a_full_disk(server, disk, 1))
+        finally:
+            server.close()
 
 
 @pytest.mark.process

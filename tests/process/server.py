@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 from api.database import open_store
 from api.settings import load_settings
 from engine.store import Store
+from tests.soak import SOAK
 
 # Seconds after which a test that hangs is given up; nothing is timed by it.
-PATIENCE: Final = 180
+PATIENCE: Final = 900 if SOAK else 180
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMMAND: Final = (sys.executable, "-m", "api.command")
 

@@ -20,8 +20,8 @@ from tests.process.server import COMMAND, PATIENCE, ROOT, Server, environment, r
 from tests.process.test_backup import under_load
 from tests.process.test_import import export
 from tests.services.postgres import Postgres, programs, running
+from tests.soak import SOAK
 
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 KILLS: Final = 60 if SOAK else 10
 # Seconds between what a kill waits for and the kill: now at once, now in one of the steps that follow.
 LATER: Final = (0.0, 0.0, 0.1, 0.4)

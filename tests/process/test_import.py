@@ -18,8 +18,8 @@ import pytest
 
 from tests.process.server import COMMAND, PATIENCE, ROOT, environment, run
 from tests.services.postgres import programs, running
+from tests.soak import SOAK
 
-SOAK = os.environ.get("TOCSIN_SOAK") == "1"
 # Between two kills some 250 tickets are imported at the least: what is under way when the kill arrives may be a whole commit.
 KILLS, TICKETS = (20, 8_000) if SOAK else (10, 4_000)
 KILLS_ON_POSTGRES = 6

@@ -1,5 +1,6 @@
 """Every event of the log comes into the topic, in the order of its stream, whatever happens to the broker and to those who relay."""
 
+import itertools
 import json
 import random
 import signal
@@ -28,10 +29,13 @@ from tests.conftest import NOON
 from tests.process.server import PATIENCE, Server, answer, body, send
 from tests.services.kafka import Kafka, broker
 from tests.services.topic import PARTITIONS, out_of_order, position, published
+from tests.soak import SOAK
 
 pytestmark = [pytest.mark.process, pytest.mark.kafka]
 
 NAME: Final = "Zebulon Quillfeather"
+# How long a broker stays away.
+AWAY_SECONDS: Final = 60 if SOAK else 0
 
 
 @pytest.fixture
@@ -174,10 +178,13 @@ def test_while_the_broker_is_away_the_log_goes_on_and_is_published_to_its_end_af
     server = start("serve")
     assert set(deliver(server, token, *(f"before-{number}" for number in range(10)))) == {202}
     kafka.crash()
+    begun = time.monotonic()
     try:
         assert set(deliver(server, token, *(f"meanwhile-{number}" for number in range(100)))) == {202}
         until(lambda: state(server)[1]["kafka_out"] != "ok")
         assert state(server)[0] == 200
+        for number in itertools.takewhile(lambda _: time.monotonic() - begun < AWAY_SECONDS, itertools.count()):
+            assert set(deliver(server, token, f"while-{number % 100}")) == {202}
         assert set(deliver(server, token, *(f"later-{number}" for number in range(10)))) == {202}
     finally:
         kafka.start()

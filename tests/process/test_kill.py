@@ -4,7 +4,6 @@ A kill counts only with at least one request in flight (sent, not yet answered) 
 """
 
 import http.client
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ import pytest
 from engine.store import Store
 from tests.process.server import PATIENCE, Server, answer, body, send
 from tests.services.postgres import Postgres, programs, running
+from tests.soak import SOAK, Course
 
-SOAK: Final = os.environ.get("TOCSIN_SOAK") == "1"
 CLIENTS: Final = 6
 # Acknowledgements between two kills: from right after the start until well into the load.
 MOST_BETWEEN: Final = 60
@@ -207,6 +206,7 @@ def survive(
     for client in clients:
         client.start()
     counted = done = 0
+    course = Course(kills, "kills")
     try:
         while counted < kills:
             done += 1
@@ -216,6 +216,7 @@ def survive(
             load.go_on()
             log.read()
             assert [delivery for delivery, _ in acknowledged if delivery not in log.deliveries] == []
+            course.at(counted, f"of {done}; {len(acknowledged)} acknowledged")
         with load.change:
             load.over = True
             load.change.notify_all()

@@ -25,10 +25,11 @@ from api.watch import Streams
 from engine.delivery import DeliveryReceived
 from tests.process.server import COMMAND, PATIENCE, ROOT, Server, answer, body, environment, free_port, send
 from tests.services.postgres import programs, running
+from tests.soak import SOAK
 
 pytestmark = pytest.mark.process
 ON_POSTGRESQL: Final = pytest.mark.skipif(programs() is None and not os.environ.get("CI"), reason="PostgreSQL is not installed")
-ROUNDS: Final = 20 if os.environ.get("TOCSIN_SOAK") == "1" else 3
+ROUNDS: Final = 20 if SOAK else 3
 CLIENTS: Final = 8
 
 

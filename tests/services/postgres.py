@@ -48,21 +48,28 @@ def name_in(address: str) -> str:
 
 
 class Postgres:
-    """One server. `crash` and `start` do to it what faults do."""
+    """One server. `crash` and `start` do to it what faults do.
 
-    def __init__(self, folder: Path, *, durable: bool = True, archived: bool = False) -> None:
+    Args:
+        durable: it syncs; else a crash of the machine may cost the cluster.
+        archived: its write-ahead log is kept in `folder / "archive"`.
+        wal: an empty folder for its write-ahead log, in segments of 1 MB instead of 16.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True, archived: bool = False, wal: Path | None = None) -> None:
         found = programs()
         assert found is not None, "PostgreSQL is not installed"
         self._programs, self.folder, self._durable = found, folder, durable
         self._archive = folder / "archive" if archived else None
         self._numbers = itertools.count(1)
         folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, self._archive):
+        for place in (folder, self._archive, wal):
             if place is not None:
                 place.mkdir(exist_ok=True)
                 if USER is not None:
                     shutil.chown(place, USER)
-        self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "postgres")
+        apart = [] if wal is None else ["--waldir", str(wal), "--wal-segsize=1"]
+        self._run("initdb", "-D", str(folder / "data"), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", "-U", "postgres", *apart)
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
         with self.superuser() as connection:
@@ -111,6 +118,8 @@ class Postgres:
     def _processes(self) -> list[int]:
         assert self._server is not None
         postmaster = self._server.pid
+        if self._server.poll() is not None:
+            return []
         return [postmaster, *(int(child) for child in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
 
     def freeze(self) -> None:
@@ -121,6 +130,21 @@ class Postgres:
     def thaw(self) -> None:
         for process in self._processes():
             os.kill(process, signal.SIGCONT)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let none of its files grow beyond this, and write nowhere beyond it; None: no limit."""
+        most = "unlimited" if size is None else str(size)
+        for process in self._processes():
+            # As its own user: root may not do it to others everywhere. One of them may have ended meanwhile.
+            subprocess.run(["prlimit", "--pid", str(process), f"--fsize={most}:"], user=USER, check=False, stderr=subprocess.DEVNULL)
+
+    def supervise(self) -> None:
+        """Start it if it has ended by itself; returns when it answers."""
+        assert self._server is not None
+        while not self._ready():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._server.wait(0.05)
+                self.start()
 
     def stop(self) -> None:
         """End it; sessions are cut."""
@@ -161,16 +185,25 @@ class Postgres:
         return f"postgresql://{user}@/{database}?host={self.folder}"
 
     @contextlib.contextmanager
-    def superuser(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-        """A session of the role that may do everything on the server."""
-        with psycopg.connect(self.address("postgres", user="postgres"), autocommit=True) as connection:
+    def superuser(self, address: str | None = None) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """A session of the role that may do everything on the server, in the database at this address."""
+        name = "postgres" if address is None else name_in(address)
+        with psycopg.connect(self.address(name, user="postgres"), autocommit=True) as connection:
             yield connection
 
-    def database(self) -> str:
+    def tablespace(self, name: str, place: Path) -> None:
+        """Another place for databases: a folder that it makes."""
+        place.mkdir()
+        if USER is not None:
+            shutil.chown(place, USER)
+        with self.superuser() as connection:
+            connection.execute(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+
+    def database(self, *, tablespace: str = "pg_default") -> str:
         """The address of a new, migrated, empty database."""
         name = f"t{os.getpid()}_{next(self._numbers)}"
         with self.superuser() as connection:
-            connection.execute(f"CREATE DATABASE {name} OWNER owner TEMPLATE {TEMPLATE} STRATEGY file_copy")
+            connection.execute(f"CREATE DATABASE {name} OWNER owner TEMPLATE {TEMPLATE} TABLESPACE {tablespace} STRATEGY file_copy")
             connection.execute(f"GRANT CREATE ON DATABASE {name} TO app")  # a copy of a database has its own rights
         return self.address(name)
 
@@ -181,12 +214,12 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = True, archived: bool = False) -> Iterator[Postgres]:
+def running(*, durable: bool = True, archived: bool = False, wal: Path | None = None) -> Iterator[Postgres]:
     """A server for a while."""
     # The path of a Unix socket may have some 100 characters; a test's own folder has more.
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # the server may run as another user
-        server = Postgres(Path(folder) / "s", durable=durable, archived=archived)
+        server = Postgres(Path(folder) / "s", durable=durable, archived=archived, wal=wal)
         try:
             yield server
         finally:
