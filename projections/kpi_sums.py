@@ -1,0 +1,414 @@
+"""The measures' kept sums: facts in blocks, each added up once, so that a page adds up blocks instead of facts.
+
+Facts never change, and those of one metric come in the order of the log. As soon as a block of them is full, its sums are written: how
+many, how many were promised and met, the sum of their durations, and the durations themselves in order, for percentiles stay exact.
+A block knows its first and last instant and position, so for any window, zone and `as_of` it is counted whole, left out, or looked into:
+a large block through its small ones, those row by row. What was imported has blocks of its own, since it counts by another instant.
+
+`projections/kpis.py` keeps the facts, `projections/kpi_page.py` asks; which filters and groups have sums is said at `kept`.
+"""
+
+import sqlite3
+from array import array
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from operator import itemgetter
+from typing import Any, Final
+
+from projections.projection import batched
+from projections.views import Reader
+
+# How many facts are in a small and in a large block, the second a multiple of the first. Sums by group are kept for large ones only: small
+# ones would have nearly as many sums as facts.
+SIZES: Final = (128, 2048)
+# Shorter runs are merged, longer ones searched: what is faster for a few percentiles.
+MOST_MERGED: Final = 512
+ALL: Final = 0
+# The numbers are stored.
+DIMENSIONS: Final = {"kind": 1, "priority": 2, "service": 3, "team": 4, "agent": 5, "channel": 6}
+_SMALL, _LARGE = 0, 1
+
+DDL: Final = """
+CREATE TABLE kpi_lines (
+    metric   INTEGER NOT NULL,
+    imported INTEGER NOT NULL,
+    number   INTEGER NOT NULL,             -- facts so far
+    small    INTEGER NOT NULL,             -- position of the last one that is in a small block,
+    large    INTEGER NOT NULL,             -- and in a large one
+    PRIMARY KEY (metric, imported)
+) WITHOUT ROWID;
+CREATE TABLE kpi_blocks (
+    metric         INTEGER NOT NULL,
+    imported       INTEGER NOT NULL,
+    level          INTEGER NOT NULL,       -- 0: small, 1: large
+    first          INTEGER NOT NULL,       -- positions
+    last           INTEGER NOT NULL,
+    first_recorded INTEGER NOT NULL,       -- µs since 1970
+    last_recorded  INTEGER NOT NULL,
+    first_occurred INTEGER NOT NULL,
+    last_occurred  INTEGER NOT NULL,
+    PRIMARY KEY (metric, imported, level, first)
+) WITHOUT ROWID;
+CREATE TABLE kpi_sums (
+    metric    INTEGER NOT NULL,
+    imported  INTEGER NOT NULL,
+    level     INTEGER NOT NULL,
+    dimension INTEGER NOT NULL,            -- 0: all facts of the block; else those with this value of kind, priority, service …
+    first     INTEGER NOT NULL,            -- which block
+    value     NOT NULL,                    -- empty: none
+    number    INTEGER NOT NULL,
+    promised  INTEGER NOT NULL,
+    met       INTEGER NOT NULL,
+    total     INTEGER NOT NULL,            -- of the durations, µs
+    durations BLOB,                        -- ascending, µs, eight bytes each; NULL: this metric has none
+    PRIMARY KEY (metric, imported, level, dimension, first, value)
+) WITHOUT ROWID;
+"""
+
+_NEXT: Final = (
+    "SELECT position, recorded_at, occurred_at, duration, target{columns} FROM kpi_facts "
+    "WHERE metric = ? AND imported = ? AND position > ? ORDER BY position LIMIT ?"
+)
+_INSERT_BLOCK: Final = (
+    "INSERT INTO kpi_blocks (metric, imported, level, first, last, first_recorded, last_recorded, first_occurred, last_occurred) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_SUMS: Final = (
+    "INSERT INTO kpi_sums (metric, imported, level, first, dimension, value, number, promised, met, total, durations) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+# -- keeping ---------------------------------------------------------------------------------------------------------
+
+
+def keep_sums(connection: sqlite3.Connection, added: Mapping[tuple[int, bool], int], sizes: tuple[int, int] = SIZES) -> None:
+    """Add up the blocks that have become full.
+
+    Args:
+        added: how many facts were just written, by metric and whether an import told them.
+    """
+    for (metric, imported), count in added.items():
+        line = (metric, int(imported))
+        row = connection.execute("SELECT number, small, large FROM kpi_lines WHERE metric = ? AND imported = ?", line).fetchone()
+        before, small, large = row or (0, 0, 0)
+        number = before + count
+        for _ in range(number // sizes[0] - before // sizes[0]):
+            small = _add_up(connection, line, _SMALL, small, sizes[0])
+        for _ in range(number // sizes[1] - before // sizes[1]):
+            large = _add_up(connection, line, _LARGE, large, sizes[1])
+        connection.execute(
+            "INSERT INTO kpi_lines (metric, imported, number, small, large) VALUES (?, ?, ?, ?, ?) ON CONFLICT (metric, imported) "
+            "DO UPDATE SET number = excluded.number, small = excluded.small, large = excluded.large",
+            (*line, number, small, large),
+        )
+
+
+def _add_up(connection: sqlite3.Connection, line: tuple[int, int], level: int, after: int, size: int) -> int:
+    """The next block of a line; the position at which it ends."""
+    columns = "".join(f", {name}" for name in DIMENSIONS) if level == _LARGE else ""
+    rows = connection.execute(_NEXT.format(columns=columns), (*line, after, size)).fetchall()
+    first, last = rows[0][0], rows[-1][0]
+    occurred = [row[2] for row in rows]
+    connection.execute(_INSERT_BLOCK, (*line, level, first, last, rows[0][1], rows[-1][1], min(occurred), max(occurred)))
+    timed = rows[0][3] is not None  # of a metric all facts have a duration or none has
+    if timed:
+        rows.sort(key=itemgetter(3))
+    _, _, _, durations, targets, *values = zip(*rows, strict=True)
+    promised = [target is not None for target in targets]
+    met = [target is not None and duration <= target for duration, target in zip(durations, targets, strict=True)] if timed else promised
+    sums = list(_sums(ALL, ("",) * size, durations if timed else None, promised, met))
+    for dimension, column in enumerate(values, 1):
+        sums += _sums(dimension, column, durations if timed else None, promised, met)
+    connection.executemany(_INSERT_SUMS, [(*line, level, first, *each) for each in sums])
+    return int(last)
+
+
+def _sums(
+    dimension: int, column: Sequence[Any], durations: Sequence[int] | None, promised: Sequence[bool], met: Sequence[bool]
+) -> Iterator[tuple[Any, ...]]:
+    """A row for each value of a column."""
+    if durations is None:
+        for value, number in Counter(column).items():
+            yield dimension, "" if value is None else value, number, 0, 0, 0, None
+        return
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    for value, duration in zip(column, durations, strict=True):
+        groups[value].append(duration)
+    promises, kept = Counter(compress(column, promised)), Counter(compress(column, met))
+    for value, group in groups.items():
+        yield (
+            dimension, "" if value is None else value, len(group), promises[value], kept[value], sum(group), array("q", group).tobytes(),
+        )
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Tally:
+    """Facts of one metric and one group, added up.
+
+    Attributes:
+        repeats: how many of them are of a ticket that has an earlier one among them.
+        total: of the durations, µs.
+        runs: the durations, each run ascending, µs.
+    """
+
+    count: int = 0
+    imported: int = 0
+    repeats: int = 0
+    promised: int = 0
+    met: int = 0
+    total: int = 0
+    runs: list[Sequence[int]] = field(default_factory=list)
+    loose: list[int] = field(default_factory=list)
+
+    def add_fact(self, duration: int | None, target: int | None, imported: int) -> None:
+        self.count += 1
+        self.imported += imported
+        if duration is not None:
+            self.total += duration
+            self.loose.append(duration)
+            if target is not None:
+                self.promised += 1
+                self.met += duration <= target
+
+    def add_sum(self, number: int, promised: int, met: int, total: int, durations: Sequence[int] | None, imported: int) -> None:
+        self.count += number
+        self.imported += number * imported
+        self.promised += promised
+        self.met += met
+        self.total += total
+        if durations is not None:
+            self.runs.append(durations)
+
+    def add(self, other: "Tally") -> None:
+        """Also what another holds, its repeats left aside: they are of its own group."""
+        self.count += other.count
+        self.imported += other.imported
+        self.promised += other.promised
+        self.met += other.met
+        self.total += other.total
+        self.runs += other.runs
+        self.loose += other.loose
+
+    def ordered(self) -> "Ordered":
+        return Ordered([*self.runs, sorted(self.loose)])
+
+
+class Ordered(Sequence[float]):
+    """Seconds in order, of several runs of µs that are each in order: one is looked up without merging them."""
+
+    def __init__(self, runs: Iterable[Sequence[int]]) -> None:
+        self._runs = [run for run in runs if run]
+        self._length = sum(map(len, self._runs))
+        if self._length <= MOST_MERGED * len(self._runs):
+            merged: list[int] = []
+            for run in self._runs:
+                merged += run
+            merged.sort()
+            self._runs = [merged] if merged else []
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < self._length:
+            raise IndexError(place)
+        if len(self._runs) == 1:
+            return self._runs[0][place] / 1_000_000
+        low, high = min(run[0] for run in self._runs), max(run[-1] for run in self._runs)
+        while low < high:
+            middle = (low + high) // 2
+            if sum(bisect_right(run, middle) for run in self._runs) > place:
+                high = middle
+            else:
+                low = middle + 1
+        return low / 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which facts of which metric, and how they are parted.
+
+    Attributes:
+        edges: instants at which the spans of the window begin, and its end; each span is a group of its own unless `by` parts them.
+        occurred: whether they count when they are claimed to have happened; what was imported does so in any case.
+        at: the last position that is known.
+        by: a dimension.
+        only: dimensions that are asked for, with the value of each.
+        imported: of which lines: 0 for what happened here, 1 for what an import told.
+    """
+
+    metric: int
+    edges: Sequence[int]
+    occurred: bool
+    at: int
+    by: str | None
+    only: Mapping[str, Any]
+    imported: Sequence[int]
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are sums for it: by one dimension, of all or of one value of it; else facts are counted."""
+        return not self.only or (len(self.only) == 1 and self.by in (None, *self.only))
+
+    def where(self) -> str:
+        return "".join(f" AND {name} IS :{name}" for name in self.only)
+
+    def clock(self, imported: int) -> str:
+        return "occurred" if self.occurred or imported else "recorded"
+
+
+def tallied(reader: Reader, asked: Asked) -> tuple[Tally, dict[Any, Tally]]:
+    """All together, and by group: a value of `by`, else the number of a span. A value of none is None."""
+    groups: defaultdict[Any, Tally] = defaultdict(Tally)
+    for imported in asked.imported:
+        for first, last in _whole_blocks(reader, asked, imported, groups) if asked.kept else [(0, asked.at)]:
+            _count_facts(reader, asked, imported, first, last, groups)
+    whole = Tally()
+    for tally in groups.values():
+        whole.add(tally)
+    if 0 in asked.imported:
+        _count_repeats(reader, asked, whole, groups)
+    return whole, groups
+
+
+def _whole_blocks(reader: Reader, asked: Asked, imported: int, groups: "defaultdict[Any, Tally]") -> list[tuple[int, int]]:
+    """Add the sums of blocks that are counted whole; the ranges of positions that are to be looked into."""
+    dimension = DIMENSIONS[asked.by or next(iter(asked.only))] if asked.by or asked.only else ALL
+    line = reader.row("SELECT small, large FROM kpi_lines WHERE metric = :m AND imported = :i", {"m": asked.metric, "i": imported})
+    if line is None:
+        return []
+    small, large = line
+    left = _take(reader, asked, imported, _LARGE, dimension, (0, large), groups)
+    if dimension == ALL:
+        finer = [part for span in [*left, (large + 1, small)] for part in _take(reader, asked, imported, _SMALL, ALL, span, groups)]
+        return [*finer, (small + 1, asked.at)]
+    return [*left, (large + 1, asked.at)]
+
+
+def _take(
+    reader: Reader, asked: Asked, imported: int, level: int, dimension: int, span: tuple[int, int], groups: "defaultdict[Any, Tally]"
+) -> list[tuple[int, int]]:
+    """Blocks of one level in a range of positions: sums of those that lie within a span of the window, ranges of those that are cut."""
+    clock, edges = asked.clock(imported), asked.edges
+    values = {
+        "metric": asked.metric, "imported": imported, "level": level, "from": span[0], "to": min(span[1], asked.at),
+        "start": edges[0], "end": edges[-1], "dimension": dimension,
+    }
+    blocks = reader.rows(
+        f"SELECT first, last, first_{clock}, last_{clock} FROM kpi_blocks WHERE metric = :metric AND imported = :imported AND level = :level "
+        f"AND first >= :from AND first <= :to AND last_{clock} >= :start AND first_{clock} < :end ORDER BY first",
+        values,
+    )
+    whole: dict[int, int] = {}
+    cut: list[tuple[int, int]] = []
+    runs: list[list[int]] = []
+    follows = False
+    for first, last, begins, ends in blocks:
+        number = bisect_right(edges, begins) - 1
+        if number >= 0 and ends < edges[number + 1] and last <= asked.at:
+            if follows:
+                runs[-1][1] = first
+            else:
+                runs.append([first, first])
+            whole[first], follows = number, True
+        else:
+            cut.append((first, last))
+            follows = False
+    only = next(iter(asked.only.values())) if asked.only else None
+    value = " AND value = :value" if asked.only else ""
+    for low, high in runs:
+        for first, key, number, promised, met, total, durations in reader.iterate(
+            "SELECT first, value, number, promised, met, total, durations FROM kpi_sums WHERE metric = :metric AND imported = :imported "
+            f"AND level = :level AND dimension = :dimension AND first >= :from AND first <= :to{value}",
+            {**values, "from": low, "to": high, "value": "" if only is None else only},
+        ):
+            if first in whole:  # one that lies between them may be outside of the window
+                group = whole[first] if asked.by is None else (None if key == "" else key)
+                groups[group].add_sum(number, promised, met, total, _unpacked(durations), imported)
+    return cut
+
+
+def _unpacked(durations: bytes | None) -> Sequence[int] | None:
+    if durations is None:
+        return None
+    run = array("q")
+    run.frombytes(durations)
+    return run
+
+
+def _count_facts(
+    reader: Reader, asked: Asked, imported: int, first: int, last: int, groups: "defaultdict[Any, Tally]"
+) -> None:
+    """Facts of a range of positions, one by one."""
+    instant = f"{asked.clock(imported)}_at"
+    by, edges = asked.by or "NULL", asked.edges
+    bounds = {"metric": asked.metric, "imported": imported, "first": first, "last": min(last, asked.at), "start": edges[0], "end": edges[-1]}
+    for key, at, duration, target in reader.iterate(
+        f"SELECT {by}, {instant}, duration, target FROM kpi_facts WHERE metric = :metric AND imported = :imported "
+        f"AND position >= :first AND position <= :last AND {instant} >= :start AND {instant} < :end{asked.where()}",
+        {**bounds, **asked.only},
+    ):
+        groups[key if asked.by else bisect_right(edges, at) - 1].add_fact(duration, target, imported)
+
+
+def _count_repeats(reader: Reader, asked: Asked, whole: Tally, groups: Mapping[Any, Tally]) -> None:
+    """How many facts are of a ticket that has an earlier one among them: only those are read that have any earlier one."""
+    instant, edges, by = f"{asked.clock(0)}_at", asked.edges, asked.by or "NULL"
+    bounds = {"metric": asked.metric, "start": edges[0], "end": edges[-1], "at": asked.at}
+    again = reader.rows(
+        f"SELECT earlier, {instant}, {by} FROM kpi_facts WHERE metric = :metric AND earlier IS NOT NULL AND imported = 0 "
+        f"AND {instant} >= :start AND {instant} < :end AND position <= :at{asked.where()}",
+        {**bounds, **asked.only},
+    )
+    if not again:
+        return
+    before = _earlier(reader, asked, {row[0] for row in again})
+
+    def group(at: int, key: Any) -> Any:
+        return key if asked.by else bisect_right(edges, at) - 1
+
+    for place, at, key in again:
+        among = {group(*known) for known in _chain(before, place) if known is not None}
+        if among:
+            whole.repeats += 1
+            groups[group(at, key)].repeats += group(at, key) in among
+
+
+_Before = dict[int, tuple[int | None, tuple[int, Any] | None]]
+
+
+def _chain(before: _Before, place: int | None) -> Iterator[tuple[int, Any] | None]:
+    while place is not None:
+        place, known = before[place]
+        yield known
+
+
+def _earlier(reader: Reader, asked: Asked, places: set[int]) -> _Before:
+    """The facts at these positions and all that were before them: (the one before, (instant, group) where it is among those asked for)."""
+    columns = f"position, earlier, occurred_at, {asked.clock(0)}_at, imported, {asked.by or 'NULL'}, (1{asked.where()})"
+    found: _Before = {}
+    while places:
+        following: set[int] = set()
+        rows = (
+            row
+            for part in batched(sorted(places))
+            for row in reader.rows(
+                f"SELECT {columns} FROM kpi_facts WHERE metric = :metric AND imported IN (0, 1) AND position IN ({', '.join(map(str, part))})",
+                {"metric": asked.metric, **asked.only},
+            )
+        )
+        for position, earlier, occurred_at, at, imported, key, fitting in rows:
+            instant = occurred_at if imported else at
+            among = fitting and imported in asked.imported and asked.edges[0] <= instant < asked.edges[-1]
+            found[position] = (earlier, (instant, key) if among else None)
+            if earlier is not None and earlier not in found:
+                following.add(earlier)
+        places = following
+    return found
