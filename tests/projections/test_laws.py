@@ -364,8 +364,25 @@ def test_sums_that_are_kept_are_those_that_are_counted_from_the_facts(
         runner.close()
 
 
+# Few tickets, and of each what moves it within the queue, out of it and in again.
+one_of_few = st.integers(0, 3)
+moves = st.one_of(
+    st.builds(
+        lambda impact, service: lambda world: world.incident(impact=impact, urgency=Level.HIGH, service=service, requester=AGENTS[0]),
+        st.sampled_from(Level), st.sampled_from([None, "shop"]),
+    ),
+    st.builds(lambda: lambda world: world.request(needs_approval=False)),
+    st.builds(lambda n, team: _on(n, "assign", team=team, assignee=None), one_of_few, st.sampled_from([None, "web"])),
+    st.builds(lambda n, to: _on(n, "set_priority", priority=to, reason="so"), one_of_few, st.sampled_from([Priority.P1, Priority.P3])),
+    st.builds(lambda n: _on(n, "resolve", code="solved", solution="Done."), one_of_few),
+    st.builds(lambda n: _on(n, "reopen", reason="not done"), one_of_few),
+    st.builds(lambda hours: lambda world: world.clock.advance(hours * 3_600), st.sampled_from([1, 20])),
+)
+queue_histories = st.lists(moves, min_size=8, max_size=40)
+
+
 @law
-@given(histories, st.data())
+@given(histories | queue_histories, st.data())
 def test_ages_from_kept_counts_are_those_of_the_open_tickets(history_steps: list[Step], data: st.DataObject) -> None:
     with lived(history_steps) as (world, path):
         runner = Runner(world.ledger, path / "views.db", page=data.draw(st.integers(1, 9)))
