@@ -10,7 +10,7 @@ a large block through its small ones, those row by row. What was imported has bl
 
 import sqlite3
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +24,15 @@ from projections.views import Reader
 # How many facts are in a small and in a large block, the second a multiple of the first. Sums by group are kept for large ones only: small
 # ones would have nearly as many sums as facts.
 SIZES: Final = (128, 2048)
-# Shorter runs are merged, longer ones searched: what is faster for a few percentiles.
-MOST_MERGED: Final = 512
+# Runs that are shorter on average are merged at once; longer ones are narrowed to so many values.
+SHORT_RUN: Final = 64
+MOST_SORTED: Final = 256
 ALL: Final = 0
 # The numbers are stored.
 DIMENSIONS: Final = {"kind": 1, "priority": 2, "service": 3, "team": 4, "agent": 5, "channel": 6}
 _SMALL, _LARGE = 0, 1
+# What an import told is the first that is heard of a ticket, so none of these are imported.
+_AGAIN: Final = {"recorded": "kpi_facts_again", "occurred": "kpi_facts_again_by_occurrence"}
 
 DDL: Final = """
 CREATE TABLE kpi_lines (
@@ -201,34 +204,53 @@ class Tally:
 
 
 class Ordered(Sequence[float]):
-    """Seconds in order, of several runs of µs that are each in order: one is looked up without merging them."""
+    """Seconds in order, of several runs of µs that are each in order: one is looked up without merging them all."""
 
     def __init__(self, runs: Iterable[Sequence[int]]) -> None:
         self._runs = [run for run in runs if run]
         self._length = sum(map(len, self._runs))
-        if self._length <= MOST_MERGED * len(self._runs):
+        if self._length < SHORT_RUN * len(self._runs):
             merged: list[int] = []
             for run in self._runs:
                 merged += run
             merged.sort()
-            self._runs = [merged] if merged else []
+            self._runs = [merged]
+        self._known: dict[int, float] = {}
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, place: Any) -> Any:
-        if not 0 <= place < self._length:
-            raise IndexError(place)
-        if len(self._runs) == 1:
-            return self._runs[0][place] / 1_000_000
-        low, high = min(run[0] for run in self._runs), max(run[-1] for run in self._runs)
-        while low < high:
-            middle = (low + high) // 2
-            if sum(bisect_right(run, middle) for run in self._runs) > place:
-                high = middle
-            else:
-                low = middle + 1
-        return low / 1_000_000
+        if place not in self._known:
+            if not 0 <= place < self._length:
+                raise IndexError(place)
+            value, following = self._at(place)
+            self._known[place], self._known[place + 1] = value / 1_000_000, following / 1_000_000  # a percentile lies between two
+        return self._known[place]
+
+    def _at(self, place: int) -> tuple[int, int]:
+        """What is at a place, and the next one (the same again where it is the last): the runs are narrowed to a part that is sorted."""
+        runs = self._runs
+        lows, highs = [0] * len(runs), [len(run) for run in runs]
+        left = self._length
+        while left > MOST_SORTED:
+            longest = max(range(len(runs)), key=lambda number: highs[number] - lows[number])
+            pivot = runs[longest][(lows[longest] + highs[longest]) // 2]
+            below = [bisect_left(run, pivot, low, high) for run, low, high in zip(runs, lows, highs, strict=True)]
+            less = sum(below) - sum(lows)
+            if place < less:
+                highs, left = below, less
+                continue
+            until = [bisect_right(run, pivot, low, high) for run, low, high in zip(runs, below, highs, strict=True)]
+            upto = sum(until) - sum(lows)
+            if place < upto:
+                return pivot, pivot if place + 1 < upto else self._least(until, pivot)
+            place, lows, left = place - upto, until, left - upto
+        part = sorted(value for run, low, high in zip(runs, lows, highs, strict=True) for value in run[low:high])
+        return part[place], part[place + 1] if place + 1 < len(part) else self._least(highs, part[place])
+
+    def _least(self, places: Sequence[int], last: int) -> int:
+        return min((run[place] for run, place in zip(self._runs, places, strict=True) if place < len(run)), default=last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,7 +385,8 @@ def _count_repeats(reader: Reader, asked: Asked, whole: Tally, groups: Mapping[A
     instant, edges, by = f"{asked.clock(0)}_at", asked.edges, asked.by or "NULL"
     bounds = {"metric": asked.metric, "start": edges[0], "end": edges[-1], "at": asked.at}
     again = reader.rows(
-        f"SELECT earlier, {instant}, {by} FROM kpi_facts WHERE metric = :metric AND earlier IS NOT NULL AND imported = 0 "
+        f"SELECT earlier, {instant}, {by} FROM kpi_facts INDEXED BY {_AGAIN[asked.clock(0)]} "
+        "WHERE metric = :metric AND earlier IS NOT NULL "
         f"AND {instant} >= :start AND {instant} < :end AND position <= :at{asked.where()}",
         {**bounds, **asked.only},
     )

@@ -130,7 +130,7 @@ def test_sums_that_are_kept_are_those_that_are_counted(told: list[Told], sizes: 
         for _ in range(6):
             by = data.draw(st.sampled_from([None, None, "priority", "team", "agent"]))
             edges = sorted(data.draw(st.lists(st.integers(60, 150), min_size=2, max_size=2 if by else 5, unique=True)))
-            only = data.draw(st.sampled_from([{}, {}, {"team": "web"}, {"team": None}, {"agent": None}, {"team": "db", "priority": 1}]))
+            only: dict[str, Any] = data.draw(st.sampled_from([{}, {}, {"team": "web"}, {"team": None}, {"agent": None}, {"team": "db", "priority": 1}]))
             asked = Asked(
                 metric=data.draw(st.sampled_from([Metric.RESOLVED, Metric.RESPONDED, Metric.REOPENED])).value, edges=edges,
                 occurred=data.draw(st.booleans()), at=data.draw(st.integers(1, rows[-1]["position"]) | st.just(rows[-1]["position"])), by=by, only=only,
