@@ -31,6 +31,7 @@ ALL: Final = 0
 # The numbers are stored.
 DIMENSIONS: Final = {"kind": 1, "priority": 2, "service": 3, "team": 4, "agent": 5, "channel": 6}
 _SMALL, _LARGE = 0, 1
+_NOTHING: Final[Counter[Any]] = Counter()
 # What an import told is the first that is heard of a ticket, so none of these are imported.
 _AGAIN: Final = {"recorded": "kpi_facts_again", "occurred": "kpi_facts_again_by_occurrence"}
 
@@ -71,10 +72,8 @@ CREATE TABLE kpi_sums (
 ) WITHOUT ROWID;
 """
 
-_NEXT: Final = (
-    "SELECT position, recorded_at, occurred_at, duration, target{columns} FROM kpi_facts "
-    "WHERE metric = ? AND imported = ? AND position > ? ORDER BY position LIMIT ?"
-)
+_SMALL_COLUMNS: Final = ("position", "recorded_at", "occurred_at", "duration", "target")
+_COLUMNS: Final = (_SMALL_COLUMNS, (*_SMALL_COLUMNS, *DIMENSIONS))
 _INSERT_BLOCK: Final = (
     "INSERT INTO kpi_blocks (metric, imported, level, first, last, first_recorded, last_recorded, first_occurred, last_occurred) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -88,50 +87,74 @@ _INSERT_SUMS: Final = (
 # -- keeping ---------------------------------------------------------------------------------------------------------
 
 
-def keep_sums(connection: sqlite3.Connection, added: Mapping[tuple[int, bool], int], sizes: tuple[int, int] = SIZES) -> None:
-    """Add up the blocks that have become full.
+class Keeper:
+    """Adds up the blocks that become full.
 
     Args:
-        added: how many facts were just written, by metric and whether an import told them.
+        columns: of the facts that it is given, in their order; they are columns of `kpi_facts`.
+        sizes: how many facts are in a small and in a large block.
     """
-    for (metric, imported), count in added.items():
-        line = (metric, int(imported))
-        row = connection.execute("SELECT number, small, large FROM kpi_lines WHERE metric = ? AND imported = ?", line).fetchone()
-        before, small, large = row or (0, 0, 0)
-        number = before + count
-        for _ in range(number // sizes[0] - before // sizes[0]):
-            small = _add_up(connection, line, _SMALL, small, sizes[0])
-        for _ in range(number // sizes[1] - before // sizes[1]):
-            large = _add_up(connection, line, _LARGE, large, sizes[1])
-        connection.execute(
-            "INSERT INTO kpi_lines (metric, imported, number, small, large) VALUES (?, ?, ?, ?, ?) ON CONFLICT (metric, imported) "
-            "DO UPDATE SET number = excluded.number, small = excluded.small, large = excluded.large",
-            (*line, number, small, large),
-        )
+
+    def __init__(self, columns: Sequence[str], sizes: tuple[int, int] = SIZES) -> None:
+        self._sizes = sizes
+        self._line = itemgetter(columns.index("metric"), columns.index("imported"))
+        self._of = tuple(itemgetter(*map(columns.index, wanted)) for wanted in _COLUMNS)
+
+    def keep(self, connection: sqlite3.Connection, facts: Iterable[tuple[Any, ...]]) -> None:
+        """Take in facts that were just written."""
+        lines: defaultdict[tuple[int, int], list[tuple[Any, ...]]] = defaultdict(list)
+        for fact in facts:
+            lines[self._line(fact)].append(fact)
+        for (metric, imported), added in lines.items():
+            line = (metric, int(imported))
+            row = connection.execute("SELECT number, small, large FROM kpi_lines WHERE metric = ? AND imported = ?", line).fetchone()
+            before, *ends = row or (0, 0, 0)
+            number = before + len(added)
+            for level, size in enumerate(self._sizes):
+                if number // size > before // size:
+                    ends[level] = self._add_up(connection, line, level, ends[level], added)
+            connection.execute(
+                "INSERT INTO kpi_lines (metric, imported, number, small, large) VALUES (?, ?, ?, ?, ?) ON CONFLICT (metric, imported) "
+                "DO UPDATE SET number = excluded.number, small = excluded.small, large = excluded.large",
+                (*line, number, *ends),
+            )
+
+    def _add_up(
+        self, connection: sqlite3.Connection, line: tuple[int, int], level: int, after: int, added: Sequence[tuple[Any, ...]]
+    ) -> int:
+        """The blocks of a line that are full now; the position at which the last one ends."""
+        size, of = self._sizes[level], self._of[level]
+        new = list(map(of, added))
+        rows = connection.execute(
+            f"SELECT {', '.join(_COLUMNS[level])} FROM kpi_facts WHERE metric = ? AND imported = ? AND position > ? AND position < ? "
+            "ORDER BY position",
+            (*line, after, new[0][0]),
+        ).fetchall()
+        rows += new
+        for start in range(0, len(rows) - size + 1, size):
+            after = _add_up_block(connection, line, level, rows[start : start + size])
+        return after
 
 
-def _add_up(connection: sqlite3.Connection, line: tuple[int, int], level: int, after: int, size: int) -> int:
-    """The next block of a line; the position at which it ends."""
-    columns = "".join(f", {name}" for name in DIMENSIONS) if level == _LARGE else ""
-    rows = connection.execute(_NEXT.format(columns=columns), (*line, after, size)).fetchall()
-    first, last = rows[0][0], rows[-1][0]
-    occurred = [row[2] for row in rows]
-    connection.execute(_INSERT_BLOCK, (*line, level, first, last, rows[0][1], rows[-1][1], min(occurred), max(occurred)))
-    timed = rows[0][3] is not None  # of a metric all facts have a duration or none has
+def _add_up_block(connection: sqlite3.Connection, line: tuple[int, int], level: int, rows: list[tuple[Any, ...]]) -> int:
+    first, last, timed = rows[0], rows[-1], rows[0][3] is not None  # of a metric all facts have a duration or none has
     if timed:
         rows.sort(key=itemgetter(3))
-    _, _, _, durations, targets, *values = zip(*rows, strict=True)
-    promised = [target is not None for target in targets]
-    met = [target is not None and duration <= target for duration, target in zip(durations, targets, strict=True)] if timed else promised
-    sums = list(_sums(ALL, ("",) * size, durations if timed else None, promised, met))
+    _, _, occurred, durations, targets, *values = zip(*rows, strict=True)
+    connection.execute(_INSERT_BLOCK, (*line, level, first[0], last[0], first[1], last[1], min(occurred), max(occurred)))
+    promised = met = None
+    if timed and targets.count(None) < len(rows):
+        promised = [target is not None for target in targets]
+        met = [target is not None and duration <= target for duration, target in zip(durations, targets, strict=True)]
+    sums = list(_sums(ALL, ("",) * len(rows), durations if timed else None, promised, met))
     for dimension, column in enumerate(values, 1):
         sums += _sums(dimension, column, durations if timed else None, promised, met)
-    connection.executemany(_INSERT_SUMS, [(*line, level, first, *each) for each in sums])
-    return int(last)
+    connection.executemany(_INSERT_SUMS, [(*line, level, first[0], *each) for each in sums])
+    return int(last[0])
 
 
 def _sums(
-    dimension: int, column: Sequence[Any], durations: Sequence[int] | None, promised: Sequence[bool], met: Sequence[bool]
+    dimension: int, column: Sequence[Any], durations: Sequence[int] | None, promised: Sequence[bool] | None, met: Sequence[bool] | None
 ) -> Iterator[tuple[Any, ...]]:
     """A row for each value of a column."""
     if durations is None:
@@ -139,9 +162,12 @@ def _sums(
             yield dimension, "" if value is None else value, number, 0, 0, 0, None
         return
     groups: defaultdict[Any, list[int]] = defaultdict(list)
-    for value, duration in zip(column, durations, strict=True):
-        groups[value].append(duration)
-    promises, kept = Counter(compress(column, promised)), Counter(compress(column, met))
+    if dimension == ALL:
+        groups[""] = list(durations)
+    else:
+        for value, duration in zip(column, durations, strict=True):
+            groups[value].append(duration)
+    promises, kept = (Counter(compress(column, flags)) if flags else _NOTHING for flags in (promised, met))
     for value, group in groups.items():
         yield (
             dimension, "" if value is None else value, len(group), promises[value], kept[value], sum(group), array("q", group).tobytes(),

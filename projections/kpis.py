@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
 from engine.clock import micros
@@ -38,7 +38,7 @@ from engine.ticket import (
     TicketTriaged,
 )
 from projections import target_editions
-from projections.kpi_sums import DDL, SIZES, keep_sums
+from projections.kpi_sums import DDL, SIZES, Keeper
 from projections.projection import Projection, rows_in
 from projections.projection import Table as ViewTable
 from projections.response import agent_of, responds
@@ -138,7 +138,7 @@ _STATE_COLUMNS: Final = (
     "responded", "response", "resolution", "resolved", "reopened", "cancelled",
 )
 
-_LINE: Final = itemgetter(FACT_COLUMNS.index("metric"), FACT_COLUMNS.index("imported"))
+_STATE_ROW: Final = attrgetter(*_STATE_COLUMNS)
 
 
 class _State:
@@ -172,17 +172,18 @@ class _State:
         self.response, self.resolution = round(target.response_seconds * 1e6), round(target.resolution_seconds * 1e6)
 
     def row(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, column) for column in _STATE_COLUMNS)
+        return _STATE_ROW(self)
 
 
 class _Batch:
     """Facts gathered from a batch of events."""
 
-    def __init__(self, connection: sqlite3.Connection, editions: Editions, sizes: tuple[int, int]) -> None:
-        self._editions, self._sizes = editions, sizes
+    def __init__(self, connection: sqlite3.Connection, editions: Editions, keeper: Keeper) -> None:
+        self._editions, self._keeper = editions, keeper
         row = connection.execute("SELECT number FROM kpi_totals WHERE name = 'open'").fetchone()
         self.open: int = row[0] if row else 0
         self.facts: list[tuple[Any, ...]] = []
+        self._stored: dict[bytes, tuple[Any, ...]] = {}
         self._connection = connection
 
     def take(self, facts: Sequence[Fact]) -> None:
@@ -287,7 +288,8 @@ class _Batch:
         opened = {fact.stream_id for fact in facts if type(fact.event) in OPENINGS}
         known = sorted({fact.stream_id.bytes for fact in facts if fact.stream_id not in opened})
         sql = f"SELECT {', '.join(_STATE_COLUMNS)} FROM kpi_tickets WHERE id IN ({{keys}})"
-        return {row[0]: _State(row) for row in rows_in(self._connection, sql, known)}
+        self._stored = {row[0]: row for row in rows_in(self._connection, sql, known)}
+        return {key: _State(row) for key, row in self._stored.items()}
 
     def _add(
         self,
@@ -322,7 +324,7 @@ class _Batch:
             "acknowledged = excluded.acknowledged, responded = excluded.responded, response = excluded.response, "
             "resolution = excluded.resolution, resolved = excluded.resolved, reopened = excluded.reopened, "
             "cancelled = excluded.cancelled",
-            [state.row() for state in states.values()],
+            [row for key, state in states.items() if (row := state.row()) != self._stored.get(key)],
         )
         self._connection.executemany(
             f"INSERT INTO kpi_facts ({', '.join(FACT_COLUMNS)}) VALUES ({', '.join('?' * len(FACT_COLUMNS))})", self.facts
@@ -331,7 +333,7 @@ class _Batch:
             "INSERT INTO kpi_totals (name, number) VALUES ('open', ?) ON CONFLICT (name) DO UPDATE SET number = excluded.number",
             (self.open,),
         )
-        keep_sums(self._connection, Counter(map(_LINE, self.facts)), self._sizes)
+        self._keeper.keep(self._connection, self.facts)
 
 
 def _agent(fact: Fact) -> bytes | None:
@@ -339,11 +341,11 @@ def _agent(fact: Fact) -> bytes | None:
     return None if agent is None else agent.bytes
 
 
-def _apply(connection: sqlite3.Connection, facts: Sequence[Fact], sizes: tuple[int, int]) -> None:
+def _apply(connection: sqlite3.Connection, facts: Sequence[Fact], keeper: Keeper) -> None:
     editions = kept_editions(connection, "kpi_target_editions", facts)
     tickets = [fact for fact in facts if type(fact.event) not in (DeliveryReceived, TargetsSet)]
     if tickets:
-        _Batch(connection, editions, sizes).take(tickets)
+        _Batch(connection, editions, keeper).take(tickets)
     hours: Counter[tuple[int, bytes, str]] = Counter()
     heard: Counter[tuple[int, str]] = Counter()
     for fact in facts:
@@ -375,7 +377,7 @@ def kept(sizes: tuple[int, int] = SIZES) -> Projection:
         ),
         ddl=_DDL + DDL + target_editions.DDL.format(table="kpi_target_editions"),
         events=TICKET_EVENTS | {DeliveryReceived, TargetsSet},
-        apply=partial(_apply, sizes=sizes),
+        apply=partial(_apply, keeper=Keeper(FACT_COLUMNS, sizes)),
     )
 
 

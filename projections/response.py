@@ -1,5 +1,6 @@
 """Who did something, and whether the requester heard of it from a person: asked alike by the queue's clock and the measures."""
 
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -32,6 +33,7 @@ def agent_of(fact: Fact) -> UUID | None:
     return person
 
 
+@lru_cache(maxsize=1_000)  # asked of every event, by several views
 def person_of(actor: str) -> UUID | None:
     """The person among the actors of events."""
     prefix, _, rest = actor.partition(":")

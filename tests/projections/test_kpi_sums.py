@@ -3,7 +3,6 @@
 import sqlite3
 import statistics
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from engine.ledger import Ledger
 from projections.generation import statements
 from projections.kpi_page import percentile
-from projections.kpi_sums import Asked, Ordered, Tally, keep_sums, tallied
+from projections.kpi_sums import Asked, Keeper, Ordered, Tally, tallied
 from projections.kpis import FACT_COLUMNS, Metric, kept
 from projections.views import Reader
 
@@ -76,12 +75,13 @@ def kept_sums(rows: Sequence[dict[str, Any]], sizes: tuple[int, int], page: int)
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for statement in statements(kept().ddl):
         connection.execute(statement)
+    keeper = Keeper(FACT_COLUMNS, sizes)
     for first in range(0, len(rows), page):
         part = rows[first : first + page]
         connection.executemany(
             f"INSERT INTO kpi_facts ({', '.join(FACT_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in FACT_COLUMNS)})", part
         )
-        keep_sums(connection, Counter((row["metric"], row["imported"]) for row in part), sizes)
+        keeper.keep(connection, [tuple(row[name] for name in FACT_COLUMNS) for row in part])
     yield Reader(connection, cast("Ledger", None), rows[-1]["position"])  # the log is not asked
     connection.close()
 
