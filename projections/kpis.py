@@ -138,6 +138,7 @@ _STATE_COLUMNS: Final = (
     "responded", "response", "resolution", "resolved", "reopened", "cancelled",
 )
 
+_PRIORITIES: Final = {int(priority[1]): priority for priority in Priority}
 _STATE_ROW: Final = attrgetter(*_STATE_COLUMNS)
 
 
@@ -168,7 +169,7 @@ class _State:
 
     def promise(self, table: Table) -> None:
         """What a table of targets promises for its priority."""
-        target = table[Priority(f"P{self.priority}")]
+        target = table[_PRIORITIES[self.priority]]
         self.response, self.resolution = round(target.response_seconds * 1e6), round(target.resolution_seconds * 1e6)
 
     def row(self) -> tuple[Any, ...]:
@@ -184,12 +185,14 @@ class _Batch:
         self.open: int = row[0] if row else 0
         self.facts: list[tuple[Any, ...]] = []
         self._stored: dict[bytes, tuple[Any, ...]] = {}
+        self._now = 0  # of the fact at hand, µs
         self._connection = connection
 
     def take(self, facts: Sequence[Fact]) -> None:
         states = self._states(facts)
         for fact in facts:
             event = fact.event
+            self._now = micros(fact.recorded_at)
             if isinstance(event, IncidentImported | RequestImported):
                 state = states[fact.stream_id.bytes] = _State.opened(fact)
                 self._take_over(state, fact, event)
@@ -235,7 +238,6 @@ class _Batch:
     def _go_on(self, state: _State, fact: Fact) -> None:
         event, agent = fact.event, _agent(fact)
         by_agent = agent is not None and agent != state.requester
-        now = micros(fact.recorded_at)
         if not state.acknowledged and (type(event) is TicketAcknowledged or (by_agent and type(event) not in _NO_WORK)):
             state.acknowledged = True
             self._add(Metric.ACKNOWLEDGED, state, fact, since=state.opened_at, agent=agent)
@@ -263,7 +265,7 @@ class _Batch:
                 state.cancelled = fact.position
             case TicketReopened():
                 self.open += 1
-                state.began_at = now
+                state.began_at = self._now
                 state.promise(self._editions.at(fact.position))
                 self._add(Metric.REOPENED, state, fact, agent=agent, moves=True, earlier=state.reopened)
                 state.reopened = fact.position
@@ -307,7 +309,7 @@ class _Batch:
         earlier: int | None = None,
     ) -> None:
         """`moves`: it changes how many tickets are in the queue; `earlier`: where the ticket's fact of this metric before is."""
-        recorded_at = micros(fact.recorded_at)
+        recorded_at = self._now
         occurred_at = recorded_at if occurred_at is None else occurred_at
         duration = None if since is None else max(0, occurred_at - since)
         self.facts.append((
