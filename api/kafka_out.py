@@ -9,7 +9,8 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from api.house import House
 from api.kafka_reader import topics_of
 from engine.lease import Leadership
-from monitors.kafka_client import Topics, drop, last_words
+from monitors.kafka_client import drop
+from monitors.kafka_topics import Topics, last_words
 from projections.kafka_relay import NotPublished, Record, Relay
 
 # For the broker's answer to one step: the topic's partitions, a record, a commit.

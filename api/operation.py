@@ -8,7 +8,7 @@ import secrets
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -21,7 +21,6 @@ from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
 from engine.ledger import Unit, Work
-from monitors.kafka_intake import KafkaIntake
 from projections.kafka_relay import Relay
 from projections.runner import Runner
 
@@ -29,6 +28,9 @@ VERSION: Final = version("tocsin")
 PATIENCE_SECONDS: Final = 2.0
 PROBE: Final = "probe"
 PROBE_BYTES: Final = 32 * 1024  # more than any page, so that it does not fit into one that is there already
+
+if TYPE_CHECKING:
+    from monitors.kafka_intake import KafkaIntake
 
 router = APIRouter(tags=["operation"])
 _asking = ThreadPoolExecutor(2, thread_name_prefix="operation")
@@ -103,7 +105,7 @@ def _state(house: House, runner: Runner | None, leadership: Leadership | None) -
     return state
 
 
-def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay | None, *, alone: bool) -> None:
+def _add_kafka(found: dict[str, Any], reader: "KafkaIntake | None", relay: Relay | None, *, alone: bool) -> None:
     """What keeps deliveries or events from going through Kafka.
 
     Args:

@@ -27,11 +27,11 @@ from kafka.structs import OffsetAndMetadata
 from engine.errors import Refused, StoreUnavailable, TocsinError
 from engine.ledger import Ledger, Unit, Work
 from monitors.intake import Intake, ProfileChanged, Receipt
-from monitors.kafka_client import Topics, last_words
 from monitors.kafka_dead import DeadLetters
 from monitors.kafka_decision import Decision, Decisions
 from monitors.kafka_measures import LAG, RECORDS, SECONDS
 from monitors.kafka_position import OutOfStep, Place, Taken, at, cursor_name
+from monitors.kafka_topics import Topics, last_words
 
 MOST_IN_A_POLL: Final = 500
 POLL_MILLISECONDS: Final = 250
