@@ -3,10 +3,10 @@
 import asyncio
 
 from api.house import House
-from api.kafka_out import relay_of
 from api.notices.sender import Channels, Sender
 from api.scheduler import Scheduler
 from engine.lease import Leadership
+from projections.kafka_relay import Relay
 from projections.runner import Runner
 
 
@@ -26,7 +26,7 @@ class Duties:
         self._scheduler = Scheduler(house.ledger, house.intake, self.leadership)
         channels = Channels(house.settings, house.clock)
         self._sender = Sender(house.ledger, runner, channels, address=address, leads=lambda: self.leadership.leads)
-        self.relay = relay_of(house, self.leadership, address)
+        self.relay = _relay_of(house, self.leadership, address)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -46,3 +46,11 @@ class Duties:
         if self.relay is not None:
             await asyncio.to_thread(self.relay.stop)
         await asyncio.to_thread(self.leadership.stop)
+
+
+def _relay_of(house: House, leadership: Leadership, address: str) -> Relay | None:
+    if house.settings.kafka is None:
+        return None
+    from api.kafka_out import relay_of  # the library is loaded where there is a Kafka
+
+    return relay_of(house, leadership, address)

@@ -9,13 +9,11 @@ import hmac
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
-from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
-from kafka.producer.future import FutureRecordMetadata
 
 from api.house import House
 from api.kafka_reader import topics_of
@@ -25,8 +23,13 @@ from engine.errors import InvalidInput, MalformedDelivery, Overloaded, StoreUnav
 from engine.identity import NewIds
 from engine.vault import Vault
 from monitors.intake import Heard
-from monitors.kafka_client import Topics, Writer, last_words
 from monitors.kafka_record import Unreadable, envelope, mark_of, printable
+from monitors.kafka_topics import Topics, last_words
+
+if TYPE_CHECKING:  # the library is loaded where there is a Kafka
+    from kafka.producer.future import FutureRecordMetadata
+
+    from monitors.kafka_client import Writer
 
 # A record that is not acknowledged after so long is given up, and its sender told to come again.
 SECONDS: Final = 5.0
@@ -74,6 +77,8 @@ class Front:
             MalformedDelivery: the topic does not take a record of that size.
             InvalidInput: the key or the content type cannot travel.
         """
+        from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
         source = heard.profile.name
         delivery = heard.delivery
         given = None
@@ -143,8 +148,10 @@ class Front:
         await written
         self._connected = True
 
-    def _send_first(self, key: bytes, value: bytes) -> FutureRecordMetadata:
+    def _send_first(self, key: bytes, value: bytes) -> "FutureRecordMetadata":
         """On a thread: connecting, and asking for the topic, may take seconds."""
+        from monitors.kafka_client import Writer
+
         with self._connecting:
             if self._writer is None:
                 self._writer = Writer(self._topics, seconds=SECONDS)

@@ -9,7 +9,8 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from api.house import House
 from api.kafka_reader import topics_of
 from engine.lease import Leadership
-from monitors.kafka_client import Topics, drop, last_words
+from monitors.kafka_client import client, drop
+from monitors.kafka_topics import Topics, last_words
 from projections.kafka_relay import NotPublished, Record, Relay
 
 # For the broker's answer to one step: the topic's partitions, a record, a commit.
@@ -42,8 +43,8 @@ class Transactions:
         self._topic = topic
         milliseconds = int(SECONDS * 1_000)
         try:
-            self._producer = topics.client(
-                KafkaProducer, acks="all", transactional_id=f"tocsin-relay-{store_id}", max_block_ms=milliseconds,
+            self._producer = client(
+                topics, KafkaProducer, acks="all", transactional_id=f"tocsin-relay-{store_id}", max_block_ms=milliseconds,
                 delivery_timeout_ms=milliseconds, request_timeout_ms=milliseconds, batch_size=BATCH_BYTES,
                 max_request_size=topics.max_record_bytes,
             )

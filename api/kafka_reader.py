@@ -1,14 +1,17 @@
 """Reads deliveries out of Kafka for a process: `tocsin intake`, and whoever else runs everything in one."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from api.house import House
 from api.measures import DELIVERIES, OBSERVATIONS
 from api.settings import BadSettings, Settings
 from monitors.intake import Receipt
-from monitors.kafka_client import Topics
-from monitors.kafka_intake import KafkaIntake
 from monitors.kafka_security import Security, Unusable
+from monitors.kafka_topics import Topics
+
+if TYPE_CHECKING:
+    from monitors.kafka_intake import KafkaIntake
 
 
 def topics_of(settings: Settings) -> Topics | None:
@@ -33,11 +36,13 @@ def topics_of(settings: Settings) -> Topics | None:
     )
 
 
-def start(house: House, *, reread: bool = False) -> KafkaIntake | None:
+def start(house: House, *, reread: bool = False) -> "KafkaIntake | None":
     """Begin to read, in a thread; its `stop` ends it, before the house is closed. None: the settings name no Kafka."""
     topics = topics_of(house.settings)
     if topics is None:
         return None
+    from monitors.kafka_intake import KafkaIntake  # the library is loaded where there is a Kafka
+
     reader = KafkaIntake(house.ledger, house.intake, topics, told=count, reread=reread)
     reader.start()
     return reader

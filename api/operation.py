@@ -7,7 +7,7 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -21,13 +21,15 @@ from engine.clock import rfc3339
 from engine.errors import StoreUnavailable, TocsinError
 from engine.lease import Leadership
 from engine.work import Unit, Work
-from monitors.kafka_intake import KafkaIntake
 from projections.kafka_relay import Relay
 from projections.runner import Runner
 
 VERSION: Final = version("tocsin")
 PATIENCE_SECONDS: Final = 2.0
 PROBE_BYTES: Final = 32 * 1024  # more than any page, so that it does not fit into one that is there already
+
+if TYPE_CHECKING:
+    from monitors.kafka_intake import KafkaIntake
 
 router = APIRouter(tags=["operation"])
 _asking = ThreadPoolExecutor(2, thread_name_prefix="operation")
@@ -103,7 +105,9 @@ def _state(house: House, runner: Runner | None, leadership: Leadership | None) -
     return state
 
 
-def _add_kafka(found: dict[str, Any], reader: KafkaIntake | None, relay: Relay | None, front: Front | None, *, alone: bool) -> None:
+def _add_kafka(
+    found: dict[str, Any], reader: "KafkaIntake | None", relay: Relay | None, front: Front | None, *, alone: bool
+) -> None:
     """What keeps deliveries or events from going through Kafka.
 
     Args:

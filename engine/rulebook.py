@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import cel
 import msgspec
 
 from engine.aggregate import Aggregate, Journal, applies
+from engine.cel_library import cel
 from engine.errors import InvalidInput
 from engine.event import Event, Fact
 from engine.identity import stream_id

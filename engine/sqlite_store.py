@@ -28,7 +28,7 @@ from engine.store import (
 T = TypeVar("T")
 
 BUSY_SECONDS: Final = 10.0
-WRITER_CACHE_KIB: Final = 8_000  # what a batch touches of the indexes should stay in memory
+WRITER_CACHE_KIB: Final = 4_000  # what a batch touches of the indexes should stay in memory
 READER_CACHE_KIB: Final = 1_000   # one a thread; the operating system caches the file anyway
 # The write-ahead log is moved into the file when so many rows wait in it; a commit counts as some, for what else it wrote.
 CHECKPOINT_ROWS: Final = 16_000

@@ -10,7 +10,8 @@ from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from kafka.producer.future import FutureRecordMetadata
 
 from engine.errors import MalformedDelivery
-from monitors.kafka_client import Headers, Topics, Writer
+from monitors.kafka_client import Headers, Writer
+from monitors.kafka_topics import Topics
 
 SECONDS: Final = 10.0
 # Of a record that is too large with its reason, this much of its beginning.

@@ -28,11 +28,12 @@ from engine.errors import Refused, StoreUnavailable, TocsinError
 from engine.ledger import Ledger
 from engine.work import Unit, Work
 from monitors.intake import Intake, ProfileChanged, Receipt
-from monitors.kafka_client import Topics, last_words
+from monitors.kafka_client import client
 from monitors.kafka_dead import DeadLetters
 from monitors.kafka_decision import Decision, Decisions
 from monitors.kafka_measures import LAG, RECORDS, SECONDS
 from monitors.kafka_position import OutOfStep, Place, Taken, at, cursor_name
+from monitors.kafka_topics import Topics, last_words
 
 MOST_IN_A_POLL: Final = 500
 POLL_MILLISECONDS: Final = 250
@@ -136,8 +137,8 @@ class KafkaIntake:
 
     def _session(self) -> None:
         """Read until told to stop, on one connection."""
-        consumer = self._topics.client(
-            KafkaConsumer, group_id=self._topics.group, auto_offset_reset="none", enable_auto_commit=False,
+        consumer = client(
+            self._topics, KafkaConsumer, group_id=self._topics.group, auto_offset_reset="none", enable_auto_commit=False,
             isolation_level="read_committed", max_poll_records=MOST_IN_A_POLL, session_timeout_ms=SESSION_MILLISECONDS, heartbeat_interval_ms=1_000,
         )
         try:

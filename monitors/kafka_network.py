@@ -9,8 +9,6 @@ The library (kafka-python 3.0) is given its network by us, as its setting `kafka
 """
 
 import ssl
-import threading
-import time
 import traceback
 from typing import Any, Final, Protocol
 
@@ -31,32 +29,10 @@ from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from monitors.kafka_security import Security, Unusable
+from monitors.kafka_topics import FAILURES
 
-# A connection that fails is tried again within some seconds; what was said longer ago is not what is wrong now.
-REMEMBERED_SECONDS: Final = 15.0
 # OpenSSL's numbers for a certificate that is right, and somebody else's (X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH).
 OTHER_NAME: Final = (62, 64)
-
-
-class Failures:
-    """Why the last connection of this process failed; of any client, since all speak to the same brokers."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._text, self._at = "", 0.0
-
-    def told(self, text: str) -> None:
-        """Set it; empty: a connection was made."""
-        with self._lock:
-            self._text, self._at = text, time.monotonic()
-
-    def last(self) -> str:
-        """Empty: none failed lately, or one was made since."""
-        with self._lock:
-            return self._text if time.monotonic() - self._at < REMEMBERED_SECONDS else ""
-
-
-FAILURES: Final = Failures()
 
 
 def network(security: Security, **options: Any) -> KafkaNetClient:

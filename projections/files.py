@@ -16,8 +16,8 @@ from urllib.parse import quote
 from engine.errors import StoreUnavailable
 
 BUSY_SECONDS: Final = 10.0
-WRITER_CACHE_KIB: Final = 8_000
-READER_CACHE_KIB: Final = 4_000
+WRITER_CACHE_KIB: Final = 4_000
+READER_CACHE_KIB: Final = 1_000
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 
 

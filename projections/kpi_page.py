@@ -3,11 +3,11 @@
 Every number carries the query that opens its tickets (`Figure.query`, for `kpi_tickets`).
 """
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,10 +16,12 @@ import msgspec
 
 from engine.clock import from_micros, micros, rfc3339
 from engine.errors import InvalidInput, Phrase
+from projections.kpi_sums import Asked, Tally, tallied
 from projections.kpis import HOUR, Metric
 from projections.page import Page, checked_limit, from_cursor, to_cursor
 from projections.people import names
-from projections.queue_page import NOBODY, QueueFilter, open_tickets, rows_of
+from projections.queue_ages import Ages, ages
+from projections.queue_page import NOBODY, OpenTicket, QueueFilter, open_tickets, rows_of
 from projections.ticket_row import TicketRow
 from projections.views import Reader
 
@@ -120,6 +122,15 @@ class KpiFilter:
         return {
             "kind": self.kind, "priority": None if self.priority is None else int(self.priority[1]), "service": self.service,
             "team": self.team, "channel": self.channel, "agent": self.agent.bytes if isinstance(self.agent, UUID) else None,
+        }
+
+    def only(self) -> dict[str, Any]:
+        """The values asked for, as they are stored; None stands for none."""
+        values = self.values()
+        return {
+            name: None if value == (NOBODY if name == "agent" else _NONE) else values[name]
+            for name in ("kind", "priority", "service", "team", "channel", "agent")
+            if (value := getattr(self, name)) is not None
         }
 
     def query(self) -> dict[str, str]:
@@ -264,27 +275,9 @@ def day_edges(days: Sequence[date], zone: str) -> list[int]:
 # -- facts -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Sample:
-    """Facts of one metric and one group."""
-
-    durations: list[float] = field(default_factory=list)
-    tickets: set[int] = field(default_factory=set)
-    count: int = 0
-    imported: int = 0
-    promised: int = 0
-    met: int = 0
-
-    def figure(self, metric: str, query: dict[str, str]) -> Figure:
-        ordered = sorted(self.durations)
-        return Figure(
-            metric=metric, count=self.count, tickets=len(self.tickets), imported=self.imported, mean=sum(ordered) / len(ordered) if ordered else None,
-            median=percentile(ordered, 0.5), p90=percentile(ordered, 0.9), p95=percentile(ordered, 0.95), query=query,
-            promised=self.promised, met=self.met,
-        )
-
-
-_Samples = dict[Any, dict[Metric, _Sample]]
+_Tallies = dict[Any, dict[Metric, Tally]]
+_NO_FACTS: Final = Tally()
+_LINES: Final = {"include": (0, 1), "exclude": (0,), "only": (1,)}
 
 
 def kpis(
@@ -304,38 +297,27 @@ def kpis(
     if group_by is not None and group_by not in GROUPS:
         raise InvalidInput("group_by", Phrase("one of %s", ', '.join(GROUPS)))
     days = window.days() if group_by == "day" else []
-    edges = day_edges(days, window.zone) if days else []
-    samples: _Samples = {}
-    whole: dict[Metric, _Sample] = {}
+    starts = [max(micros(window.start), edge) for edge in day_edges(days, window.zone)[:-1]] if days else [micros(window.start)]
+    whole: dict[Metric, Tally] = {}
+    found: _Tallies = {}
     for metric in Metric:
-        total = whole[metric] = _Sample()
-        for group, ticket, duration, instant, target, imported in _facts(reader, metric, window, filters, at, group_by):
-            if edges:
-                group = bisect_right(edges, instant) - 1
-            for sample in (total, samples.setdefault(group, {}).setdefault(metric, _Sample())) if group_by else (total,):
-                sample.count += 1
-                sample.imported += imported
-                sample.tickets.add(ticket)
-                if duration is not None:
-                    sample.durations.append(duration / 1_000_000)
-                    if target is not None:
-                        sample.promised += 1
-                        sample.met += duration <= target
-    groups = _day_groups(samples, days, edges, window, filters) if days else _groups(reader, samples, group_by, window, filters)
-    return KpiReport(total=_group(None, "", whole, window, filters), groups=groups, position=at)
+        whole[metric], groups = tallied(reader, Asked(
+            metric=metric.value, edges=[*starts, micros(window.end)], occurred=window.basis == "occurred", at=at,
+            by=None if group_by == "day" else group_by, only=filters.only(), imported=_LINES[filters.imported],
+        ))
+        for key, tally in groups.items():
+            found.setdefault(key, {})[metric] = tally
+    shown = _day_groups(found, days, starts, window, filters) if days else _groups(reader, found, group_by, window, filters)
+    return KpiReport(total=_group(None, "", whole, window, filters), groups=shown, position=at)
 
 
-def _facts(
-    reader: Reader, metric: Metric, window: Window, filters: KpiFilter, at: int, group_by: str | None
-) -> Iterator[tuple[Any, int, int | None, int, int | None, int]]:
-    """(group, ticket, duration, instant, target, imported) of the facts of a window."""
-    group = "NULL" if group_by in (None, "day") else group_by
-    for condition, instant, values in _parts(reader, window, at):
-        sql = (
-            f"SELECT {group}, ticket, duration, {instant}, target, imported FROM kpi_facts "
-            f"WHERE metric = {metric.value} AND {condition}{filters.where()}"
-        )
-        yield from reader.iterate(sql, {**values, **filters.values()})
+def _figure(metric: Metric, tally: Tally, query: dict[str, str]) -> Figure:
+    ordered = tally.ordered()
+    return Figure(
+        metric=metric.name.lower(), count=tally.count, tickets=tally.count - tally.repeats, imported=tally.imported,
+        mean=tally.total / len(ordered) / 1_000_000 if ordered else None, median=percentile(ordered, 0.5), p90=percentile(ordered, 0.9),
+        p95=percentile(ordered, 0.95), query=query, promised=tally.promised, met=tally.met,
+    )
 
 
 def _parts(reader: Reader, window: Window, at: int) -> list[tuple[str, str, dict[str, int]]]:
@@ -359,12 +341,12 @@ def _in_window(reader: Reader, window: Window, at: int) -> tuple[str, dict[str, 
     return "occurred_at >= :start AND occurred_at < :end AND position <= :at", {"start": start, "end": end, "at": at}
 
 
-def _groups(reader: Reader, samples: _Samples, group_by: str | None, window: Window, filters: KpiFilter) -> list[KpiGroup]:
+def _groups(reader: Reader, found: _Tallies, group_by: str | None, window: Window, filters: KpiFilter) -> list[KpiGroup]:
     if group_by is None:
         return []
-    people = names(reader, [UUID(bytes=key) for key in samples if key is not None]) if group_by == "agent" else {}
+    people = names(reader, [UUID(bytes=key) for key in found if key is not None]) if group_by == "agent" else {}
     groups = []
-    for key, found in samples.items():
+    for key, tallies in found.items():
         if group_by == "agent":
             value: Any = NOBODY if key is None else UUID(bytes=key)
             label = "" if key is None else people.get(value, "")
@@ -373,25 +355,22 @@ def _groups(reader: Reader, samples: _Samples, group_by: str | None, window: Win
         else:
             value = label = key or _NONE
         # A filter on this very field has let only this group through, so it may be replaced.
-        groups.append(_group(str(value), label, found, window, replace(filters, **{group_by: value})))
+        groups.append(_group(str(value), label, tallies, window, replace(filters, **{group_by: value})))
     nobody = NOBODY if group_by == "agent" else _NONE
     return sorted(groups, key=lambda group: (group.key == nobody, group.label, group.key or ""))
 
 
-def _day_groups(samples: _Samples, days: list[date], edges: list[int], window: Window, filters: KpiFilter) -> list[KpiGroup]:
+def _day_groups(found: _Tallies, days: list[date], starts: list[int], window: Window, filters: KpiFilter) -> list[KpiGroup]:
     groups = []
-    for number, day in enumerate(days):
-        part = replace(
-            window, start=max(window.start, from_micros(edges[number])), end=min(window.end, from_micros(edges[number + 1]))
-        )
-        groups.append(_group(day.isoformat(), day.isoformat(), samples.get(number, {}), part, filters))
+    for number, (day, part) in enumerate(zip(days, pairwise([*map(from_micros, starts), window.end]), strict=True)):
+        within = replace(window, start=part[0], end=part[1])
+        groups.append(_group(day.isoformat(), day.isoformat(), found.get(number, {}), within, filters))
     return groups
 
 
-def _group(key: str | None, label: str, samples: dict[Metric, _Sample], window: Window, filters: KpiFilter) -> KpiGroup:
+def _group(key: str | None, label: str, tallies: dict[Metric, Tally], window: Window, filters: KpiFilter) -> KpiGroup:
     def figure(metric: Metric) -> Figure:
-        name = metric.name.lower()
-        return samples.get(metric, _Sample()).figure(name, {"metric": name, **_window_query(window), **filters.query()})
+        return _figure(metric, tallies.get(metric, _NO_FACTS), {"metric": metric.name.lower(), **_window_query(window), **filters.query()})
 
     resolved, reopened = figure(Metric.RESOLVED), figure(Metric.REOPENED)
     return KpiGroup(
@@ -480,26 +459,33 @@ def backlog(
     if group_by is not None and group_by not in groups:
         raise InvalidInput("group_by", Phrase("one of %s", ', '.join(groups)))
     filters, at = filters or QueueFilter(), reader.at(as_of)
-    until = micros(now)
-    ages: dict[Any, list[float]] = {None: []}
-    keyed: dict[str, list[float]] = {}
-    for found in open_tickets(reader, filters, at):
-        age = max(0.0, (until - found.opened_at) / 1_000_000)
-        ages[None].append(age)
-        if group_by is not None:
-            keyed.setdefault(_backlog_key(found, group_by), []).append(age)
-    rows = [_backlog(None, "", ages[None], filters)]
+    if at == reader.position and (kept := ages(reader, micros(now), filters, group_by)) is not None:
+        found: dict[Any, Ages] = kept
+    else:
+        found = _counted_ages(open_tickets(reader, filters, at), micros(now), group_by)
+    rows = [_backlog(None, "", found.pop(None), filters)]
     people = {}
     if group_by == "assignee":
-        people = names(reader, [UUID(key) for key in keyed if key != NOBODY])
+        people = names(reader, [UUID(key) for key in found if key != NOBODY])
     nobody = NOBODY if group_by == "assignee" else _NONE
-    for key in sorted(keyed, key=lambda key: (key == nobody, key)):
+    for key in sorted(found, key=lambda key: (key == nobody, key)):
         label = people.get(UUID(key), "") if group_by == "assignee" and key != nobody else key
-        rows.append(_backlog(key, label, keyed[key], filters, group_by))
+        rows.append(_backlog(key, label, found[key], filters, group_by))
     return rows
 
 
-def _backlog_key(found: Any, group_by: str) -> str:
+def _counted_ages(tickets: Iterable[OpenTicket], until: int, group_by: str | None) -> dict[Any, Ages]:
+    whole: list[int] = []
+    groups: dict[str, list[int]] = {}
+    for ticket in tickets:
+        age = max(0, until - ticket.opened_at)
+        whole.append(age)
+        if group_by is not None:
+            groups.setdefault(_backlog_key(ticket, group_by), []).append(age)
+    return {None: Ages.of(whole), **{key: Ages.of(found) for key, found in groups.items()}}
+
+
+def _backlog_key(found: OpenTicket, group_by: str) -> str:
     value = getattr(found, group_by)
     if group_by == "priority":
         return f"P{value}"
@@ -508,15 +494,15 @@ def _backlog_key(found: Any, group_by: str) -> str:
     return value or _NONE
 
 
-def _backlog(key: str | None, label: str, ages: list[float], filters: QueueFilter, group_by: str | None = None) -> Backlog:
-    ordered = sorted(ages)
+def _backlog(key: str | None, label: str, ages: Ages, filters: QueueFilter, group_by: str | None = None) -> Backlog:
     query = {name: str(value) for name, value in filters.asked().items()}
     if key is not None and group_by is not None:
         query[group_by] = key
+    count = len(ages)
     return Backlog(
-        key=key, label=label, count=len(ordered), mean=sum(ordered) / len(ordered) if ordered else None,
-        median=percentile(ordered, 0.5), p90=percentile(ordered, 0.9), p95=percentile(ordered, 0.95),
-        oldest=ordered[-1] if ordered else None, query=query,
+        key=key, label=label, count=count, mean=ages.total / count / 1_000_000 if count else None,
+        median=percentile(ages, 0.5), p90=percentile(ages, 0.9), p95=percentile(ages, 0.95),
+        oldest=ages[count - 1] if count else None, query=query,
     )
 
 
@@ -538,7 +524,7 @@ def backlog_by_day(reader: Reader, window: Window, *, as_of: int | None = None) 
                 for metric in moves
                 if (
                     row := reader.row(
-                        "SELECT position, open_after FROM kpi_facts WHERE metric = :metric AND position <= :last AND open_after IS NOT NULL "
+                        "SELECT position, open_after FROM kpi_facts WHERE metric = :metric AND imported = 0 AND position <= :last "
                         "ORDER BY position DESC LIMIT 1",
                         {"metric": metric.value, "last": last},
                     )
@@ -596,7 +582,7 @@ def _noise(reader: Reader, key: str | None, window: Window, at: int) -> Noise:
     heard = sum(_monitoring_events(reader, window, at, "source").values())
     condition, values = _in_window(reader, replace(window, basis="recorded"), at)
     row = reader.row(
-        f"SELECT count(*) FROM kpi_facts WHERE metric = {Metric.OPENED.value} AND alert IS NOT NULL AND {condition}", values
+        f"SELECT count(*) FROM kpi_facts INDEXED BY kpi_facts_alerted WHERE alert IS NOT NULL AND {condition}", values
     )
     opened = row[0] if row else 0
     return Noise(key=key, monitoring_events=heard, incidents=opened, ratio=heard / opened if opened else None)
@@ -604,18 +590,26 @@ def _noise(reader: Reader, key: str | None, window: Window, at: int) -> Noise:
 
 def top_repeaters(reader: Reader, window: Window, *, limit: int = 10, as_of: int | None = None) -> list[Repeater]:
     """The alerts with the most monitoring events in the window, the loudest first."""
-    at = reader.at(as_of)
+    at, most = reader.at(as_of), checked_limit(limit)
+    (first, last), cuts = _hours(reader, window, at)
+    if not cuts:
+        return _repeaters(reader, at, reader.rows(
+            "SELECT alert, sum(number) FROM kpi_hours WHERE hour >= :first AND hour < :last AND alert <> x'' GROUP BY alert "
+            "ORDER BY sum(number) DESC, alert LIMIT :most",
+            {"first": first, "last": last, "most": most},
+        ))
     counts = _monitoring_events(reader, window, at, "alert")
     counts.pop(b"", None)
-    return _repeaters(reader, at, sorted(counts.items(), key=lambda each: (-each[1], each[0]))[: checked_limit(limit)])
+    return _repeaters(reader, at, sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:most])
 
 
 def top_conditions(reader: Reader, window: Window, *, limit: int = 10, as_of: int | None = None) -> list[Repeater]:
     """The alerts that most incidents were opened for in the window, the most frequent first."""
     at = reader.at(as_of)
     condition, values = _in_window(reader, window, at)
+    source = "kpi_facts INDEXED BY kpi_facts_alerted" if window.basis == "recorded" else "kpi_facts"
     rows = reader.rows(
-        f"SELECT alert, count(*) FROM kpi_facts WHERE metric = {Metric.OPENED.value} AND alert IS NOT NULL AND {condition} "
+        f"SELECT alert, count(*) FROM {source} WHERE metric = {Metric.OPENED.value} AND alert IS NOT NULL AND {condition} "
         "GROUP BY alert ORDER BY count(*) DESC, alert LIMIT :limit",
         {**values, "limit": checked_limit(limit)},
     )
@@ -633,12 +627,11 @@ def _repeaters(reader: Reader, at: int, counts: Sequence[tuple[Any, int]]) -> li
     return found
 
 
-def _monitoring_events(reader: Reader, window: Window, at: int, group: str) -> "Counter[Any]":
-    """How many monitoring events were recorded in the window, by `source` or `alert`: whole hours from their counters, the
-    hours that the window or the position cuts from the events themselves."""
-    store = reader.ledger.store
+def _hours(reader: Reader, window: Window, at: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """The whole hours of a window (the first one, the one after the last), and the parts of hours, in µs, that the window or the
+    position cuts off."""
     start, end = micros(window.start), micros(window.end)
-    here = store.at(at)
+    here = reader.ledger.store.at(at)
     known = here.recorded_at if here is not None else 0
     if at == reader.position and end > known:
         whole_until = -(-end // HOUR)          # nothing was recorded after `known`, so its hour is whole
@@ -646,24 +639,31 @@ def _monitoring_events(reader: Reader, window: Window, at: int, group: str) -> "
     else:
         whole_until = min(end, known) // HOUR
     whole_from = -(-start // HOUR)
+    if whole_from >= whole_until:
+        return (0, 0), [(start, end)]
+    cuts = [(start, whole_from * HOUR), (whole_until * HOUR, end)]
+    return (whole_from, whole_until), [(first, last) for first, last in cuts if first < last]
+
+
+def _monitoring_events(reader: Reader, window: Window, at: int, group: str) -> "Counter[Any]":
+    """How many monitoring events were recorded in the window, by `source` or `alert`: whole hours from their counters, the
+    hours that the window or the position cuts from the events themselves."""
+    store = reader.ledger.store
+    (first_hour, last_hour), cuts = _hours(reader, window, at)
     counts: Counter[Any] = Counter()
-    if whole_from < whole_until:
-        for key, number in reader.iterate(
-            f"SELECT {group}, sum(number) FROM kpi_hours WHERE hour >= :first AND hour < :last GROUP BY {group}",
-            {"first": whole_from, "last": whole_until},
-        ):
-            counts[key] += number
-        cuts = [(start, whole_from * HOUR), (whole_until * HOUR, end)]
-    else:
-        cuts = [(start, end)]
+    for key, number in reader.iterate(
+        f"SELECT {group}, sum(number) FROM {'kpi_heard' if group == 'source' else 'kpi_hours'} WHERE hour >= :first AND hour < :last "
+        f"GROUP BY {group}",
+        {"first": first_hour, "last": last_hour},
+    ):
+        counts[key] += number
     column = "d.source" if group == "source" else "coalesce(m.alert, x'')"
     for first, last in cuts:
-        if first < last:
-            values = {"first": store.position_at(first - 1), "last": min(at, store.position_at(last - 1))}
-            for key, number in reader.iterate(
-                f"SELECT {column}, count(*) FROM deliveries AS d CROSS JOIN monitoring_events AS m ON m.position = d.position "
-                f"WHERE d.position > :first AND d.position <= :last GROUP BY {column}",
-                values,
-            ):
-                counts[key] += number
+        values = {"first": store.position_at(first - 1), "last": min(at, store.position_at(last - 1))}
+        for key, number in reader.iterate(
+            f"SELECT {column}, count(*) FROM deliveries AS d CROSS JOIN monitoring_events AS m ON m.position = d.position "
+            f"WHERE d.position > :first AND d.position <= :last GROUP BY {column}",
+            values,
+        ):
+            counts[key] += number
     return counts

@@ -33,7 +33,7 @@ def agent_of(fact: Fact) -> UUID | None:
     return person
 
 
-@lru_cache(maxsize=4_096)  # asked for every event, of a few people
+@lru_cache(maxsize=4_096)  # asked of every event, by several views
 def person_of(actor: str) -> UUID | None:
     """The person among the actors of events."""
     prefix, _, rest = actor.partition(":")

@@ -35,6 +35,7 @@ POSITION_SHIFT: Final = 8
 # imported may be old.
 MINUTE_BITS: Final = 28
 MOST_MINUTES: Final = (1 << MINUTE_BITS) - 1
+DAY: Final = 86_400_000_000  # µs
 _RANK_EPOCH: Final = micros(datetime(1970, 1, 1, tzinfo=UTC))
 
 _DDL: Final = """
@@ -119,6 +120,17 @@ CREATE TABLE queue_counts (
     number   INTEGER NOT NULL,
     PRIMARY KEY (kind, priority, meaning, taken)
 ) WITHOUT ROWID;
+-- The queue by age: `projections/queue_ages.py`.
+CREATE TABLE queue_ages (
+    kind     TEXT    NOT NULL,
+    priority INTEGER NOT NULL,
+    service  TEXT    NOT NULL,             -- empty: none
+    team     TEXT    NOT NULL,
+    day      INTEGER NOT NULL,             -- of their opening, in days since 1970
+    number   INTEGER NOT NULL,
+    within   INTEGER NOT NULL,             -- sum of their µs since that day began
+    PRIMARY KEY (kind, priority, service, team, day)
+) WITHOUT ROWID;
 CREATE TABLE ticket_links (
     source   BLOB    NOT NULL,
     target   BLOB    NOT NULL,
@@ -199,6 +211,7 @@ class _Changes:
         self._ended: list[tuple[int, ...]] = []
         self._links: list[tuple[Any, ...]] = []
         self._counts: Counter[tuple[str, int, str, bool]] = Counter()
+        self._moves: list[tuple[_Aged, datetime, int]] = []
 
     def take(self, streams: dict[UUID, list[Fact]]) -> None:
         folds = self._stored([stream for stream, facts in streams.items() if type(facts[0].event) not in OPENINGS])
@@ -232,10 +245,12 @@ class _Changes:
 
     def _fold(self, fold: TicketFold | None, facts: Sequence[Fact]) -> TicketFold:
         before: tuple[Any, ...] | None = None
+        aged_before: _Aged | None = None
         if fold is not None:
             before = _filtered(fold)
             if fold.is_open:
                 self._counts[_counted(fold)] -= 1
+                aged_before = _aged(fold)
         for fact in facts:
             was_open, priority = (False, 0) if fold is None else (fold.is_open, fold.priority)
             if fold is None:
@@ -251,8 +266,13 @@ class _Changes:
             if isinstance(event, TicketLinked):
                 self._links.append((fact.stream_id.bytes, event.to.bytes, event.relation.value, fact.position))
         assert fold is not None
+        aged: _Aged | None = None
         if fold.is_open:
             self._counts[_counted(fold)] += 1
+            aged = _aged(fold)
+        if aged != aged_before:
+            assert fold.aggregate.opened_at is not None
+            self._moves += ((each, fold.aggregate.opened_at, by) for each, by in ((aged_before, -1), (aged, 1)) if each is not None)
         return fold
 
     def _end_span(self, fold: TicketFold, was_open: bool, priority: int, position: int) -> None:
@@ -287,6 +307,7 @@ class _Changes:
             self._links,
         )
         add_counts(connection, "queue_counts", ("kind", "priority", "meaning", "taken"), self._counts)
+        _count_ages(connection, self._moves)
 
 
 def _place(fold: TicketFold) -> tuple[bool, int, int]:
@@ -305,6 +326,32 @@ def _filtered(fold: TicketFold) -> tuple[Any, ...]:
 
 def _counted(fold: TicketFold) -> tuple[str, int, str, bool]:
     return fold.kind, fold.priority, fold.meaning, fold.aggregate.assignee is not None
+
+
+# kind, priority, service, team
+_Aged = tuple[str, int, str | None, str | None]
+
+
+def _aged(fold: TicketFold) -> _Aged:
+    aggregate = fold.aggregate
+    return aggregate.KIND, fold.priority, aggregate.service, aggregate.team
+
+
+def _count_ages(connection: sqlite3.Connection, moves: Sequence[tuple[_Aged, datetime, int]]) -> None:
+    """Add to the counts of open tickets by the day of their opening: what has come to a place, and what has left one (−1)."""
+    changes: dict[tuple[Any, ...], list[int]] = {}
+    for (kind, priority, service, team), opened_at, number in moves:
+        day, within = divmod(micros(opened_at), DAY)
+        change = changes.setdefault((kind, priority, service or "", team or "", day), [0, 0])
+        change[0] += number
+        change[1] += number * within
+    connection.executemany(
+        "INSERT INTO queue_ages (kind, priority, service, team, day, number, within) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (kind, priority, service, team, day) DO UPDATE SET number = number + excluded.number, within = within + excluded.within",
+        [(*key, *change) for key, change in changes.items() if change != [0, 0]],
+    )
+    if any(number < 0 for number, _ in changes.values()):
+        connection.execute("DELETE FROM queue_ages WHERE number = 0")
 
 
 def add_counts(
@@ -419,12 +466,13 @@ class _Members:
 
 PROJECTION: Final = Projection(
     name="work_queue",
-    version=5,
+    version=6,
     tables=(
         Table("tickets", "ticket"),
         Table("ticket_versions", "ticket, valid_from"),
         Table("queue_index", "valid_to"),
         Table("target_editions", target_editions.KEY),
+        Table("queue_ages", "kind, priority, service, team, day"),
         Table("queue_counts", "kind, priority, meaning, taken"),
         Table("ticket_links", "source, target, relation"),
         Table("ticket_alerts", "incident, joined"),

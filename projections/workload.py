@@ -106,7 +106,7 @@ def workload(reader: Reader, now: datetime, *, as_of: int | None = None) -> Work
         teams.setdefault(ticket.team, _Tally()).add(ticket, until)
         total.add(ticket, until)
     after = reader.ledger.store.position_at(micros(now - timedelta(days=RESOLVED_DAYS)))
-    sql = "SELECT agent, team FROM kpi_facts WHERE metric = :resolved AND position > :after AND position <= :at"
+    sql = "SELECT agent, team FROM kpi_facts WHERE metric = :resolved AND imported IN (0, 1) AND position > :after AND position <= :at"
     for agent, team in reader.iterate(sql, {"resolved": Metric.RESOLVED, "after": after, "at": at}):
         people.setdefault(agent, _Tally()).resolved += 1
         teams.setdefault(team, _Tally()).resolved += 1

@@ -13,7 +13,6 @@ from api.command.serving import listen, run_server, url
 from api.house import open_house
 from api.kafka_reader import topics_of
 from api.settings import BadSettings, load_settings
-from monitors.kafka_intake import SWITCH_SECONDS
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +34,8 @@ def register(app: typer.Typer) -> None:
         bound = listen(host, port)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, _end)  # the server raises it again once all is finished
+        from monitors.kafka_intake import SWITCH_SECONDS  # the library is loaded where there is a Kafka
+
         sys.setswitchinterval(SWITCH_SECONDS)
         house = open_house(settings, first_admin=False)
         tell_of_key(house)

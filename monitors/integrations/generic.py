@@ -33,9 +33,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import cel
 import msgspec
 
+from engine.cel_library import cel
 from engine.errors import InvalidInput, MalformedDelivery
 from engine.observation import Observation, ObservationKind, Parsed, SourceProfile, severity_of
 from monitors.adapter import Adapter, clamped_end, post_command

@@ -1,5 +1,6 @@
 """The console without a browser: pages answer, forms act, and what stands in the way is said in words."""
 
+import gc
 import gzip
 import html
 import re
@@ -20,6 +21,7 @@ from api.access import ADMINS, AUDITORS, MANAGERS, PEOPLE, READERS, WORKERS
 from api.app import create_app
 from api.console import instants, language
 from api.console.forms import masked, unmasked
+from api.console.work_queue import Row
 from api.door import SESSION_COOKIE
 from api.house import House, open_house
 from engine.clock import SimulatedClock
@@ -135,6 +137,19 @@ def desk(desk_of_the_module: Desk) -> Desk:
 
 
 # -- signing in ------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_lets_go_of_its_rows_without_the_collector(desk: Desk) -> None:
+    desk.ring()
+    desk.become("nora")
+    assert desk.client.get("/console").status_code == 200  # what is kept from page to page is made
+    gc.collect()
+    gc.disable()
+    try:
+        assert "INC-1" in desk.client.get("/console").text
+        assert not [each for each in gc.get_objects() if isinstance(each, Row)]
+    finally:
+        gc.enable()
 
 
 def test_a_page_sends_who_is_unknown_to_the_sign_in_and_back(desk: Desk) -> None:

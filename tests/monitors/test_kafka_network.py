@@ -14,9 +14,9 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from monitors import kafka_client
-from monitors.kafka_client import Topics, last_words
-from monitors.kafka_network import FAILURES
+from monitors.kafka_client import client
 from monitors.kafka_security import Security
+from monitors.kafka_topics import FAILURES, Topics, last_words
 from tests.process.server import free_port
 from tests.services.certificates import Authority, Certificate
 
@@ -47,7 +47,7 @@ def listener() -> Iterator[socket.socket]:
 def refused(port: int, security: Security) -> str:
     """What is told of the failure."""
     with pytest.raises(KafkaError):
-        Topics(servers=f"127.0.0.1:{port}", security=security).client(KafkaConsumer)
+        client(Topics(servers=f"127.0.0.1:{port}", security=security), KafkaConsumer)
     return last_words()
 
 

@@ -23,7 +23,7 @@ from engine.clock import SimulatedClock, from_micros
 from engine.lease import LEASE_SECONDS, Leadership
 from engine.person import Person
 from engine.work import Unit, Work
-from monitors.kafka_client import Topics
+from monitors.kafka_topics import Topics
 from projections.kafka_relay import MOST_IN_A_BATCH, NotPublished, Record, cursor_name
 from tests.conftest import NOON
 from tests.process.server import PATIENCE, Server, answer, body, send

@@ -1,5 +1,6 @@
 """What must hold for any history: a rebuilt view is the live one, and the past is what a fresh store would say."""
 
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -7,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.clock import SimulatedClock, from_micros
+from engine.clock import SimulatedClock, from_micros, micros
 from engine.errors import IllegalTransition, InvalidInput, NotAllowed
 from engine.ledger import Ledger
 from engine.observation import Severity
@@ -21,20 +23,27 @@ from engine.priority import Level, Priority
 from engine.sqlite_store import SqliteStore
 from engine.ticket import Relation, Visibility
 from engine.vault import Vault
+from projections import kpis as kpi_view
 from projections.alert_page import AlertFilter, alerts
 from projections.delivery_page import deliveries, monitoring_events
 from projections.history_page import history
 from projections.kpi_page import (
+    METRICS,
+    Figure,
+    KpiFilter,
     Window,
     backlog,
     backlog_by_day,
     kpi_tickets,
     kpis,
     noise,
+    percentile,
     top_conditions,
     top_repeaters,
 )
-from projections.queue_page import QueueFilter, queue, ticket, tickets
+from projections.projection import Projection
+from projections.queue_page import QueueFilter, open_tickets, queue, ticket, tickets
+from projections.registry import PROJECTIONS
 from projections.runner import Runner
 from projections.ticket_row import TicketRow
 from projections.views import Reader
@@ -252,6 +261,151 @@ def test_every_other_view_as_of_a_position_is_that_of_a_store_fed_only_up_to_it(
             assert backlog_by_day(reader, window, as_of=at) == backlog_by_day(fresh, window)
             assert noise(reader, window, as_of=at, group_by="day") == noise(fresh, window, group_by="day")
             assert top_repeaters(reader, window, as_of=at) == top_repeaters(fresh, window)
+        runner.close()
+
+
+def small_blocks(sizes: tuple[int, int]) -> tuple[Projection, ...]:
+    """All views, the measures' sums in blocks of these sizes: a short history fills them too."""
+    return tuple(kpi_view.kept(sizes) if one.name == "kpis" else one for one in PROJECTIONS)
+
+
+sizes_of_blocks = st.sampled_from([(1, 2), (1, 3), (2, 4), (3, 3)])
+
+
+@law
+@given(histories, sizes_of_blocks, st.integers(1, 9))
+def test_a_rebuild_adds_up_the_same_blocks_however_the_log_was_cut_into_pages(
+    history_steps: list[Step], sizes: tuple[int, int], page: int
+) -> None:
+    with lived(history_steps) as (world, path):
+        runner = Runner(world.ledger, path / "views.db", projections=small_blocks(sizes), page=page)
+        runner.catch_up()
+        runner._page = 1_000
+        assert runner.verify() is None
+        runner.close()
+
+
+def counted(
+    reader: Reader, metric: str, window: Window, group_by: str | None, filters: KpiFilter, at: int
+) -> dict[str | None, tuple[Any, ...]]:
+    """The figures of a metric, all together under None and by group, from the facts alone."""
+    start, end = micros(window.start), micros(window.end)
+    zone = ZoneInfo(window.zone)
+    parts: dict[str | None, list[tuple[Any, ...]]] = {None: []}
+    for (
+        ticket_id, occurred_at, recorded_at, duration, kind, priority, service, team, agent, channel, target, imported
+    ) in reader.rows(
+        "SELECT ticket, occurred_at, recorded_at, duration, kind, priority, service, team, agent, channel, target, imported FROM kpi_facts "
+        "WHERE metric = ? AND position <= ?",
+        (METRICS[metric].value, at),
+    ):
+        instant = occurred_at if window.basis == "occurred" or imported else recorded_at
+        values = {
+            "kind": kind, "priority": f"P{priority}", "service": service or "", "team": team or "", "channel": channel,
+            "agent": "nobody" if agent is None else str(UUID(bytes=agent)),
+        }
+        asked = {name: str(getattr(filters, name)) for name in values if getattr(filters, name) is not None}
+        if not start <= instant < end or any(values[name] != value for name, value in asked.items()):
+            continue
+        if (filters.imported, imported) in (("only", 0), ("exclude", 1)):
+            continue
+        values["day"] = from_micros(instant).astimezone(zone).date().isoformat()
+        for key in {None, None if group_by is None else values[group_by]}:
+            parts.setdefault(key, []).append((ticket_id, duration, target, imported))
+    figures = {}
+    for key, facts in parts.items():
+        seconds = sorted(duration / 1_000_000 for _, duration, _, _ in facts if duration is not None)
+        promised = [duration <= target for _, duration, target, _ in facts if duration is not None and target is not None]
+        figures[key] = (
+            len(facts), len({each for each, *_ in facts}), sum(each for *_, each in facts), len(promised), sum(promised),
+            pytest.approx(statistics.fmean(seconds)) if seconds else None, *(percentile(seconds, share) for share in (0.5, 0.9, 0.95)),
+        )
+    return figures
+
+
+def told(figure: Figure) -> tuple[Any, ...]:
+    return (
+        figure.count, figure.tickets, figure.imported, figure.promised, figure.met, figure.mean, figure.median, figure.p90, figure.p95,
+    )
+
+
+minutes = st.one_of(st.integers(-90 * 24 * 60, 20 * 24 * 60), st.integers(-60, 2_000))
+
+
+@settings(law, max_examples=60)
+@given(histories, sizes_of_blocks, st.data())
+def test_sums_that_are_kept_are_those_that_are_counted_from_the_facts(
+    history_steps: list[Step], sizes: tuple[int, int], data: st.DataObject
+) -> None:
+    with lived(history_steps) as (world, path):
+        runner = Runner(world.ledger, path / "views.db", projections=small_blocks(sizes))
+        runner.catch_up()
+        with runner.views.reader() as reader:
+            for _ in range(8):
+                first, last = sorted(data.draw(st.lists(minutes, min_size=2, max_size=2, unique=True)))
+                window = Window(
+                    start=NOON + timedelta(minutes=first), end=NOON + timedelta(minutes=last),
+                    zone=data.draw(st.sampled_from(["UTC", "Europe/Stockholm", "Asia/Kolkata"])),
+                    basis=data.draw(st.sampled_from(["recorded", "occurred"])),
+                )
+                filters = data.draw(st.sampled_from([
+                    KpiFilter(), KpiFilter(), KpiFilter(imported="exclude"), KpiFilter(imported="only"), KpiFilter(kind="incident"),
+                    KpiFilter(team=""), KpiFilter(team="web"), KpiFilter(agent=AGENTS[0]), KpiFilter(agent="nobody"), KpiFilter(priority="P3"),
+                    KpiFilter(service="shop", kind="incident"),
+                ]))
+                group_by = data.draw(st.sampled_from([None, "day", "kind", "priority", "service", "team", "agent", "channel"]))
+                at = data.draw(st.integers(1, world.head))
+                found = kpis(reader, window, group_by=group_by, filters=filters, as_of=at)
+                for metric in METRICS:
+                    expected = counted(reader, metric, window, group_by, filters, at)
+                    assert told(getattr(found.total, metric)) == expected.pop(None)
+                    groups = {group.key: told(getattr(group, metric)) for group in found.groups}
+                    assert {key: figures for key, figures in groups.items() if figures[0]} == expected
+        runner.close()
+
+
+# Few tickets, and of each what moves it within the queue, out of it and in again.
+one_of_few = st.integers(0, 3)
+moves = st.one_of(
+    st.builds(
+        lambda impact, service: lambda world: world.incident(impact=impact, urgency=Level.HIGH, service=service, requester=AGENTS[0]),
+        st.sampled_from(Level), st.sampled_from([None, "shop"]),
+    ),
+    st.builds(lambda: lambda world: world.request(needs_approval=False)),
+    st.builds(lambda n, team: _on(n, "assign", team=team, assignee=None), one_of_few, st.sampled_from([None, "web"])),
+    st.builds(lambda n, to: _on(n, "set_priority", priority=to, reason="so"), one_of_few, st.sampled_from([Priority.P1, Priority.P3])),
+    st.builds(lambda n: _on(n, "resolve", code="solved", solution="Done."), one_of_few),
+    st.builds(lambda n: _on(n, "reopen", reason="not done"), one_of_few),
+    st.builds(lambda hours: lambda world: world.clock.advance(hours * 3_600), st.sampled_from([1, 20])),
+)
+queue_histories = st.lists(moves, min_size=8, max_size=40)
+
+
+@law
+@given(histories | queue_histories, st.data())
+def test_ages_from_kept_counts_are_those_of_the_open_tickets(history_steps: list[Step], data: st.DataObject) -> None:
+    with lived(history_steps) as (world, path):
+        runner = Runner(world.ledger, path / "views.db", page=data.draw(st.integers(1, 9)))
+        runner.catch_up()
+        now = world.clock.now() - timedelta(hours=data.draw(st.integers(0, 3)))
+        group_by = data.draw(st.sampled_from(["kind", "priority", "service", "team"]))
+        asked = data.draw(st.sampled_from([
+            QueueFilter(), QueueFilter(kind="incident"), QueueFilter(priority="P3"), QueueFilter(team="web"), QueueFilter(service="shop"),
+            QueueFilter(kind="request", team="web"), QueueFilter(service=""),
+        ]))
+        with runner.views.reader() as reader:
+            expected: dict[str | None, list[float]] = {None: []}
+            for found in open_tickets(reader, asked, reader.position):
+                age = max(0, micros(now) - found.opened_at) / 1_000_000
+                value = getattr(found, group_by)
+                for key in (None, f"P{value}" if group_by == "priority" else value or ""):
+                    expected.setdefault(key, []).append(age)
+            for row in backlog(reader, now, group_by=group_by, filters=asked):
+                seconds = sorted(expected.pop(row.key))
+                assert (row.count, row.oldest) == (len(seconds), seconds[-1] if seconds else None)
+                assert row.mean == (pytest.approx(statistics.fmean(seconds)) if seconds else None)
+                assert (row.median, row.p90, row.p95) == tuple(percentile(seconds, share) for share in (0.5, 0.9, 0.95))
+            assert not expected
         runner.close()
 
 
