@@ -1,6 +1,6 @@
 #!/bin/bash
 # Tocsin, one `tocsin serve` on PostgreSQL (STORE=postgres, default) or on its embedded store (STORE=sqlite).
-# TOCSIN names the command; parts: ingest | full | tickets | all
+# BIN is where the commands are; parts: ingest | full | million | tickets | all (without million)
 . "$(dirname "$0")/lib.sh"; STORE=${STORE:-postgres}; PEER=tocsin-$STORE
 ROOT="$(cd "$HERE/../.." && pwd)"; BIN=${BIN:-$ROOT/.venv/bin}; U=http://127.0.0.1:18090
 cd "$ROOT"; export PYTHONPATH="$ROOT" TOCSIN_DATA=$P/tocsin-data TOCSIN_MASTER_KEY_FILE=$P/tocsin.key
@@ -25,6 +25,10 @@ full() { # alerts present
     has=$([ $n = 10000 ] && echo 10000 || echo 100000)
     wrkget $PEER list50_${has}_c1 "$U/api/v1/alerts?limit=50" 1 "$T"
     DUR=5 wrkpost $PEER distinct_at_${has} $U am distinct 8 "$T"; rss "$has alerts"; done; }
+million() { # ten times as many
+  empty; "$BIN/python" -m benchmarks.beside_peers alerts 1000000 $U "$T"; until curl -s $U/readyz | grep -q '"lag_events":0'; do sleep 1; done
+  wrkget $PEER list50_1000000_c1 "$U/api/v1/alerts?limit=50" 1 "$T"
+  DUR=5 wrkpost $PEER distinct_at_1000000 $U am distinct 8 "$T"; rss "1000000 alerts"; }
 tickets() {
   empty; wrkpost $PEER create_api_empty $U tocsin-ticket distinct 8 "$T"
   for n in 1000 100000; do fresh; read -r login password < <("$BIN/python" -m benchmarks.beside_peers tickets $n); serve
@@ -35,6 +39,6 @@ tickets() {
     wrkget $PEER ticket_${n}_c1 "$U/console/tickets/INC-$((n / 2))" 1 "" "$C"
     wrkpost $PEER create_api_${n} $U tocsin-ticket distinct 8 "$T"; rss "$n open tickets"; done; }
 case "${1:-all}" in
- ingest) ingest ;; full) full ;; tickets) tickets ;;
+ ingest) ingest ;; full) full ;; million) million ;; tickets) tickets ;;
  *) ingest; full; tickets ;;
 esac
