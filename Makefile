@@ -43,7 +43,7 @@ test: $(VENV)/.test
 	@$(BIN)/python -m tests.services.kafka
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not kafka" tests
-	@$(BIN)/python -m pytest -m "process or kafka" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "process or kafka" tests
 	@! tests/needs.sh has postgresql || TESTS_ON=postgres $(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not browser and not files and not kafka" tests
 	@tests/needs.sh after
 

@@ -131,7 +131,7 @@ class _Connections(KafkaConnectionManager):
             case ssl.SSLCertVerificationError():
                 setting = "TOCSIN_KAFKA" if cause.verify_code in OTHER_NAME else "TOCSIN_KAFKA_CA_FILE"
                 return f"its certificate does not hold ({setting}): {cause.verify_message}"
-            case ssl.SSLEOFError():
+            case ssl.SSLEOFError() | ssl.SSLZeroReturnError():  # the end of the connection, or of what came in
                 return "it hangs up when TLS begins; does it speak TLS there (TOCSIN_KAFKA_TLS)?"
             case ssl.SSLError() if "ALERT" in (cause.reason or ""):
                 what = "it does not take our certificate" if has_certificate else "it asks for a certificate"
