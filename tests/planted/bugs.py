@@ -203,11 +203,11 @@ def _key_not_looked_up() -> AbstractContextManager[Any]:
     return mock.patch("api.writing.IdempotencyKey.remembered", return_value=None)
 
 
-def _any_commit_proves() -> AbstractContextManager[Any]:
-    """Whatever is committed says that there is room, also what writes over something that is there."""
-    return mock.patch.object(Work, "probes", property(lambda _: True, lambda _, value: None), create=True)
+def _room_not_tried() -> AbstractContextManager[Any]:
+    """Whether there is room again is asked by a commit of nothing, for which there always is."""
+    return mock.patch.object(Work, "try_room", lambda work, _size: setattr(work, "probes", True))
 
 
 IN_A_SERVER: Final[dict[str, Bug]] = {
-    "any-commit-proves": _any_commit_proves, "not-synced": _not_synced, "version-not-checked": _version_not_checked, "one-lane": _one_lane, "key-not-looked-up": _key_not_looked_up,
+    "room-not-tried": _room_not_tried, "not-synced": _not_synced, "version-not-checked": _version_not_checked, "one-lane": _one_lane, "key-not-looked-up": _key_not_looked_up,
 }

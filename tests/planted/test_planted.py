@@ -159,7 +159,7 @@ def test_a_full_disk_of_postgresql_that_is_said_to_be_ready(tmp_path: Path) -> N
     if programs() is None:
         pytest.skip("PostgreSQL is not installed")
     with test_postgres_disk_full.KINDS[0](tmp_path) as (address, disk):
-        server = Server(disk.folder, settings={"TOCSIN_DATABASE": address}, command=launched("any-commit-proves"))
+        server = Server(disk.folder, settings={"TOCSIN_DATABASE": address}, command=launched("room-not-tried"))
         server.start()
         try:
             assert "it is said to be ready" in fails(lambda: stands_a_full_disk(server, disk, 1))
