@@ -119,7 +119,7 @@ class _Connections(KafkaConnectionManager):
                 self._backoff[node.node_id] = before
             self.update_backoff(node.node_id)
         # The last of several tries has less time than it needs: that says nothing of the broker.
-        if not (isinstance(conn.init_future.exception, RequestTimedOutError | KafkaTimeoutError) and FAILURES.last()):
+        if not (_out_of_time(conn.init_future.exception) and FAILURES.last()):
             FAILURES.told(f"{node.host}:{node.port}: {self._why(conn)}")
 
     def _why(self, conn: KafkaConnection) -> str:
@@ -153,6 +153,10 @@ class _Connections(KafkaConnectionManager):
                 what = "does it take our certificate" if has_certificate else "does it ask for a certificate"
                 return f"it hangs up after the TLS handshake; {what} (TOCSIN_KAFKA_CERTIFICATE_FILE)? {error}"
         return str(error)
+
+
+def _out_of_time(error: BaseException) -> bool:
+    return isinstance(error, RequestTimedOutError | KafkaTimeoutError) or error.args == ("Connection timed out",)
 
 
 def _heard(received: tuple[bytes, Exception | None]) -> tuple[bytes, Exception | None]:
