@@ -10,8 +10,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PORT   ?= 8800
 
-# Left out of the quick part: what starts a PostgreSQL of its own, and what is broken on purpose.
-SLOW := tests/engine/test_postgres_store.py tests/api/test_copy.py tests/api/test_backup.py tests/faults tests/planted tests/notices/test_sending.py
+# Left out of the quick part: what starts a PostgreSQL or a process of its own, waits for a network, or is broken on purpose.
+SLOW := tests/engine/test_postgres_store.py tests/api/test_copy.py tests/api/test_backup.py tests/faults tests/planted tests/notices/test_sending.py tests/api/test_kafka_settings.py tests/monitors/test_kafka_network.py
 
 .PHONY: run install test check bench soak lock words clean
 
